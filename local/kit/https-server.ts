@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer, type Server } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer as createPlainServer } from 'node:http';
+import { createServer } from 'node:https';
+import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import type { Fault, FaultSwitch, FaultTarget } from './faults.ts';
 
 /** One request as a double sees it. */
@@ -31,7 +32,8 @@ export interface Route {
 export interface HttpsDoubleOptions {
   target: FaultTarget;
   faults: FaultSwitch;
-  tls: { cert: string; key: string };
+  /** Absent: plain HTTP, which only App Service's identity endpoint speaks. */
+  tls?: { cert: string; key: string };
   routes: Route[];
   /** Answers what no route matches. Default: 404 with an empty body. */
   fallback?(exchange: Exchange): Reply | Promise<Reply>;
@@ -55,18 +57,19 @@ interface CompiledRoute extends Route {
 /** Starts a double's HTTPS server on loopback, behind the fault switch, its calls counted by path template. */
 export async function serveHttps(options: HttpsDoubleOptions): Promise<RunningServer> {
   const routes = options.routes.map((route) => ({ ...route, pattern: compile(route.path) }));
-  const server = createServer(
-    { cert: options.tls.cert, key: options.tls.key, minVersion: 'TLSv1.2' },
-    (request, response) => {
-      respond(options, routes, request, response).catch((error: unknown) => {
-        process.stderr.write(`${options.target} double: ${error instanceof Error ? error.stack : String(error)}\n`);
-        if (response.headersSent) response.destroy();
-        else response.writeHead(500).end();
-      });
-    },
-  );
+  const serve = (request: IncomingMessage, response: ServerResponse) => {
+    respond(options, routes, request, response).catch((error: unknown) => {
+      process.stderr.write(`${options.target} double: ${error instanceof Error ? error.stack : String(error)}\n`);
+      if (response.headersSent) response.destroy();
+      else response.writeHead(500).end();
+    });
+  };
+  const server =
+    options.tls === undefined
+      ? createPlainServer(serve)
+      : createServer({ cert: options.tls.cert, key: options.tls.key, minVersion: 'TLSv1.2' }, serve);
   const sockets = new Set<Socket>();
-  server.on('secureConnection', (socket: Socket) => {
+  server.on(options.tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
     socket.on('close', () => sockets.delete(socket));
@@ -84,10 +87,7 @@ export async function serveHttps(options: HttpsDoubleOptions): Promise<RunningSe
 }
 
 /** Listens on loopback; where `port` is taken, on a free one. Answers the port. */
-export async function listen(
-  server: Pick<Server, 'listen' | 'once' | 'off' | 'address'>,
-  port: number,
-): Promise<number> {
+export async function listen(server: NetServer, port: number): Promise<number> {
   try {
     return await tryListen(server, port);
   } catch (error) {
@@ -97,7 +97,7 @@ export async function listen(
   }
 }
 
-function tryListen(server: Pick<Server, 'listen' | 'once' | 'off' | 'address'>, port: number): Promise<number> {
+function tryListen(server: NetServer, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, '127.0.0.1', () => {
