@@ -125,6 +125,8 @@ describe('the arrows of the house', () => {
   });
 
   it('finds nothing wrong in this repository', () => {
-    expect(execFileSync(process.execPath, [script], { encoding: 'utf8' })).toMatch(/^arrows: [1-9]\d* imports in [1-9]\d* files/);
+    expect(execFileSync(process.execPath, [script], { encoding: 'utf8' })).toMatch(
+      /^arrows: [1-9]\d* imports in [1-9]\d* files/,
+    );
   });
 });
