@@ -39,12 +39,12 @@ export function findLeaks(written: Iterable<Written>, secrets: Iterable<Secret>)
   const leaks: Leak[] = [];
   for (const { name, text } of written) {
     for (let at = 0; at + probe <= text.length; at++) {
-      for (const needle of needles.get(text.substring(at, at + probe)) ?? []) {
-        if (!text.startsWith(needle.text, at)) continue;
-        const before = text.slice(Math.max(0, at - around), at);
-        const after = text.slice(at + needle.text.length, at + needle.text.length + around);
-        leaks.push({ kind: needle.kind, form: needle.form, where: name, context: `${before}[${needle.kind}]${after}` });
-      }
+      const needle = needles.get(text.substring(at, at + probe))?.find((each) => text.startsWith(each.text, at));
+      if (needle === undefined) continue;
+      const end = at + needle.text.length;
+      const context = `${text.slice(Math.max(0, at - around), at)}[${needle.kind}]${text.slice(end, end + around)}`;
+      leaks.push({ kind: needle.kind, form: needle.form, where: name, context });
+      at = end - 1;
     }
   }
   return leaks;
