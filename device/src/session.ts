@@ -1,0 +1,143 @@
+import type { Client, ModuleClient } from 'azure-iot-device';
+import { type ClientCertificate, newClient, noRetry } from './client.ts';
+import { parseConnectionString } from './connection-string.ts';
+import { mqttAddress, type OnboardingDocument, rootsPem } from './document.ts';
+import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
+import type { GatewayOnlyMqtt } from './gateway-only.ts';
+import { explainConnection, type ProvenPeer, probeGateway } from './probe.ts';
+
+import { TimeoutError, withTimeout } from './timeout.ts';
+
+export interface SessionOptions {
+  document: OnboardingDocument;
+  /** Needed where the connection string says x509=true. */
+  certificate?: ClientCertificate | undefined;
+  /** Milliseconds for the probe, and again for opening. Default 30 000. */
+  timeoutMs?: number | undefined;
+  /** Seconds between MQTT pings. Default 60: a dead connection is noticed within two of them. */
+  keepaliveSeconds?: number | undefined;
+  /** IoT Plug and Play model id. */
+  modelId?: string | undefined;
+  /** True leaves the SDK's own retry policy on; false makes every operation fail at once. Default true. */
+  sdkRetries?: boolean | undefined;
+  now?: (() => Date) | undefined;
+}
+
+/** An open client and the proof of whom it speaks to. */
+export interface Session {
+  client: Client | ModuleClient;
+  peer: ProvenPeer;
+  /** Closes, and drops the socket where the peer does not answer in time. Never throws. */
+  close(): Promise<void>;
+}
+
+const closeTimeoutMs = 5_000;
+
+/**
+ * Probes the gateway, opens an SDK client through it, and proves that the client's own socket ends at the gateway.
+ * Throws a {@link GatepostDeviceError} that names the fault.
+ */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const string = parseConnectionString(options.document.connectionString);
+  const gateway = { ...mqttAddress(options.document), roots: rootsPem(options.document.trust) };
+  const timeoutMs = options.timeoutMs ?? 30_000;
+  checkCredential(string, options);
+  // Loading the SDK takes longer than the handshake: do both at once.
+  const loading = import('./sdk.ts');
+  loading.catch(() => {});
+  await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
+  const sdk = await loading;
+  const { client, guard } = newClient(sdk, string, gateway, options.certificate);
+  if (options.sdkRetries === false) client.setRetryPolicy(noRetry(sdk));
+  try {
+    await client.setOptions({
+      ca: gateway.roots,
+      keepalive: options.keepaliveSeconds ?? 60,
+      ...(options.modelId === undefined ? {} : { modelId: options.modelId }),
+    });
+    await withTimeout(client.open(), timeoutMs, 'the MQTT CONNECT');
+    if (guard.peer === undefined) {
+      throw new GatepostDeviceError(
+        'peer_not_gateway',
+        'The SDK says it is connected, but no proven connection to the gateway exists.',
+      );
+    }
+    return { client, peer: guard.peer, close: () => closeClient(client, guard) };
+  } catch (error) {
+    await closeClient(client, guard);
+    throw explainOpen(error, guard, options.document);
+  }
+}
+
+function checkCredential(string: ReturnType<typeof parseConnectionString>, options: SessionOptions): void {
+  const now = options.now?.() ?? new Date();
+  const { credential } = string;
+  if (credential.kind === 'sas' && credential.expiresAt <= now) {
+    throw new GatepostDeviceError(
+      'credential_expired',
+      `The SAS token of ${string.deviceId} expired at ${credential.expiresAt.toISOString()}; the clock of this device says ${now.toISOString()}. Join again for a fresh one.`,
+    );
+  }
+  if (credential.kind === 'x509' && options.certificate === undefined) {
+    throw new GatepostDeviceError(
+      'credential_incomplete',
+      `${string.deviceId} authenticates with X.509: its certificate and private key are needed (--cert FILE --key FILE).`,
+    );
+  }
+}
+
+async function closeClient(client: Client | ModuleClient, guard: GatewayOnlyMqtt): Promise<void> {
+  try {
+    await withTimeout(client.close(), closeTimeoutMs, 'closing');
+  } catch {
+    // Whatever it was, the connection goes.
+  }
+  guard.destroy();
+}
+
+/**
+ * The SDK calls every failure of a first connection "Not authorized" and keeps the real reason in the text after it
+ * (azure-iot-sdk-node, device/transport/mqtt/src/mqtt.ts).
+ */
+function explainOpen(error: unknown, guard: GatewayOnlyMqtt, document: OnboardingDocument): GatepostDeviceError {
+  if (error instanceof GatepostDeviceError) return error;
+  if (guard.refusal !== undefined) return guard.refusal;
+  const { host, port } = mqttAddress(document);
+  const where = `${host}:${port}`;
+  const id = document.device.moduleId ? `${document.device.id}/${document.device.moduleId}` : document.device.id;
+  if (error instanceof TimeoutError) {
+    return new GatepostDeviceError(
+      'gateway_unreachable',
+      `${where} completed the TLS handshake but did not answer the MQTT CONNECT: ${error.message}.`,
+      { cause: error },
+    );
+  }
+  const reason = reasonOf(error).replace(/^.*Failure on first connection \(Not authorized\): /, '');
+  if (/Connection refused: Server unavailable|Server unavailable/.test(reason)) {
+    return new GatepostDeviceError(
+      'gateway_busy',
+      `The gateway ${where} is not available right now (CONNACK 3): edgeHub is starting, or lost its own way to the IoT Hub.`,
+      { cause: error },
+    );
+  }
+  if (/Not authorized|Bad username or password|Identifier rejected/i.test(reason)) {
+    return refused(where, id, reason.replace(/^.*Connection refused: /, 'CONNACK: '), error);
+  }
+  if (/alert (unknown ca|bad certificate|certificate|access denied)|ALERT/i.test(reason)) {
+    return refused(where, id, `TLS alert: ${reason}`, error);
+  }
+  const closed = guard.peer !== undefined && systemCode(error) === undefined;
+  if (closed || /Unable to establish a connection|premature close|ECONNRESET/.test(reason)) {
+    return refused(where, id, 'it closed the connection in answer to the MQTT CONNECT', error);
+  }
+  return explainConnection(error, host, port);
+}
+
+function refused(where: string, id: string, how: string, cause: unknown): GatepostDeviceError {
+  return new GatepostDeviceError(
+    'credential_refused',
+    `The gateway ${where} does not accept ${id} (${how}). Likely: it is not linked to this gateway, it is disabled, its key was rolled, ` +
+      'this clock is off by more than 5 minutes, or the gateway has as many clients as it may have; a gateway can take up to 120 s to learn of a change.',
+    { cause },
+  );
+}

@@ -1,0 +1,164 @@
+import { chmod, lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type OnboardingDocument, parseDocument, rootsPem } from './document.ts';
+import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
+
+/** Where the trust came from, kept so that it can be refreshed from the same place. Holds no secret. */
+export interface Origin {
+  api: string | null;
+  rootSha256: string | null;
+  joinedAt: string;
+}
+
+export interface StoreOptions {
+  document: OnboardingDocument;
+  origin: Origin;
+}
+
+const documentFile = 'document.json';
+const rootsFile = 'roots.pem';
+const originFile = 'origin.json';
+
+/** The state folder when none is named: per machine for root and Windows services, else per user. */
+export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env): string {
+  if (environment.GATEPOST_STATE) return resolve(environment.GATEPOST_STATE);
+  if (process.platform === 'win32') {
+    return join(environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'gatepost-device');
+  }
+  if (process.getuid?.() === 0) return '/var/lib/gatepost-device';
+  return join(environment.XDG_STATE_HOME || join(homedir(), '.local', 'state'), 'gatepost-device');
+}
+
+/** The PEM file that {@link storeDocument} writes beside the document, for SDKs that take a path. */
+export function rootsPath(folder: string): string {
+  return join(folder, rootsFile);
+}
+
+/**
+ * Reads the onboarding document of a state folder and checks it as if it were new.
+ * Throws `state_missing` where there is none and `state_invalid` where it is damaged or readable by others.
+ */
+export async function readDocument(folder: string): Promise<OnboardingDocument> {
+  const path = join(folder, documentFile);
+  let text: string;
+  try {
+    await checkOwnerOnly(path);
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if (error instanceof GatepostDeviceError) throw error;
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') {
+      throw new GatepostDeviceError(
+        'state_missing',
+        `${folder} holds no onboarding document: run gatepost-device join.`,
+      );
+    }
+    throw new GatepostDeviceError('state_invalid', `${path} cannot be read: ${reasonOf(error)}`, { cause: error });
+  }
+  try {
+    return parseDocument(JSON.parse(text));
+  } catch (error) {
+    const what = error instanceof SyntaxError ? 'it is not JSON' : reasonOf(error);
+    throw new GatepostDeviceError('state_invalid', `${path} is damaged: ${what} Join again.`, { cause: error });
+  }
+}
+
+/**
+ * Makes the folder (0700) and proves that it can be written, so that a one-time token is not spent in vain.
+ * Throws `state_unwritable`.
+ */
+export async function prepareFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await chmod(folder, 0o700);
+    const probe = join(folder, `.probe.${process.pid}`);
+    await (await open(probe, 'wx', 0o600)).close();
+    await rm(probe);
+  } catch (error) {
+    throw new GatepostDeviceError('state_unwritable', `${folder} cannot be written: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Stores a checked document, its roots as one PEM file, and where they came from: owner-only files, each written to a
+ * draft, synced and renamed, the document last, since it is the one that is read back.
+ * Throws `sequence_lower` where the stored document knows a newer bundle, and `state_unwritable`.
+ */
+export async function storeDocument(folder: string, { document, origin }: StoreOptions): Promise<void> {
+  await refuseLowerSequence(folder, document.trust.sequence);
+  await prepareFolder(folder);
+  try {
+    await writeAtomically(folder, rootsFile, rootsPem(document.trust));
+    await writeAtomically(folder, originFile, `${JSON.stringify(origin, null, 2)}\n`);
+    await writeAtomically(folder, documentFile, `${JSON.stringify(document, null, 2)}\n`);
+  } catch (error) {
+    throw new GatepostDeviceError('state_unwritable', `${folder} cannot be written: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Throws `sequence_lower` where `folder` already holds a newer trust bundle than `sequence`: an old bundle is a replay. */
+export async function refuseLowerSequence(folder: string, sequence: number): Promise<void> {
+  const stored = await storedDocument(folder);
+  if (stored === undefined || sequence >= stored.trust.sequence) return;
+  throw new GatepostDeviceError(
+    'sequence_lower',
+    `The trust bundle has sequence ${sequence}, but ${folder} already holds ${stored.trust.sequence}: an older bundle is not installed. ` +
+      'If the backend was set up anew, remove that folder and join again.',
+  );
+}
+
+/** What is stored, or undefined where nothing usable is: a damaged document must not stop a device from joining again. */
+export async function storedDocument(folder: string): Promise<OnboardingDocument | undefined> {
+  try {
+    return await readDocument(folder);
+  } catch (error) {
+    if (error instanceof GatepostDeviceError && error.code.startsWith('state_')) return undefined;
+    throw error;
+  }
+}
+
+/** POSIX modes only: Windows has access lists, and the folder inherits those of the user's profile. */
+async function checkOwnerOnly(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const { mode } = await lstat(path);
+  if ((mode & 0o077) === 0) return;
+  throw new GatepostDeviceError(
+    'state_invalid',
+    `${path} holds a credential and others may read it (mode ${(mode & 0o777).toString(8)}): chmod 600 it, or roll the key and join again.`,
+  );
+}
+
+async function writeAtomically(folder: string, name: string, content: string): Promise<void> {
+  const path = join(folder, name);
+  const draft = `${path}.${process.pid}.tmp`;
+  try {
+    const file = await open(draft, 'w', 0o600);
+    try {
+      await file.chmod(0o600);
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(draft, path);
+    await syncFolder(folder);
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw error;
+  }
+}
+
+/** Makes the rename itself durable; Windows cannot open a folder for that and does not need it. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
