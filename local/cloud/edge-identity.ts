@@ -7,8 +7,8 @@ import { callHub, type HubAccess, type HubAnswer } from './hub-api.ts';
 export async function ensureEdgeIdentity(hub: HubAccess, id: string): Promise<string> {
   const path = `/devices/${encodeURIComponent(id)}`;
   const device = { deviceId: id, status: 'enabled', authentication: { type: 'sas' }, capabilities: { iotEdge: true } };
-  // If-None-Match makes it a create: the hub answers 409 where the device exists.
-  const made = await callHub(hub, 'PUT', path, device, { 'if-none-match': '"*"' });
+  // Without If-Match it creates and nothing else: the hub answers 409 where the device exists.
+  const made = await callHub(hub, 'PUT', path, device);
   if (made.status !== 200 && made.status !== 409) throw new Error(`The hub refused to create ${id}: ${said(made)}`);
   const module = await callHub(hub, 'GET', `${path}/modules/$edgeHub`);
   const { authentication } = module.body as { authentication?: { symmetricKey?: { primaryKey?: string } } };
