@@ -3,6 +3,7 @@ import { serveHttps } from '../kit/https-server.ts';
 import { StateFile } from '../kit/state-file.ts';
 import type { TokenVerifier } from './access.ts';
 import { faultBody } from './errors.ts';
+import { type KeyVersion, keyOperations } from './keys.ts';
 import { ObjectStore, type StoredObject, type VaultSettings } from './object-store.ts';
 import { answerUnknown, toRoute } from './operations.ts';
 import type { RoleAssignment } from './roles.ts';
@@ -36,12 +37,13 @@ export interface Vault {
 
 interface VaultState {
   secrets: StoredObject<SecretVersion>[];
+  keys: StoredObject<KeyVersion>[];
 }
 
 /** Starts a key vault on loopback, with Azure RBAC, soft delete and challenge authentication. */
 export async function startVault(options: VaultOptions): Promise<Vault> {
   const name = options.name ?? 'gatepost';
-  const file = new StateFile<VaultState>(options.stateFile, () => ({ secrets: secrets.all() }));
+  const file = new StateFile<VaultState>(options.stateFile, () => ({ secrets: secrets.all(), keys: keys.all() }));
   const stored = file.read();
   const settings: VaultSettings = {
     name,
@@ -52,8 +54,9 @@ export async function startVault(options: VaultOptions): Promise<Vault> {
     touch: () => file.touch(),
   };
   const secrets: ObjectStore<SecretVersion> = new ObjectStore('secrets', settings, stored?.secrets);
+  const keys: ObjectStore<KeyVersion> = new ObjectStore('keys', settings, stored?.keys);
   const access = { vaultName: name, ...options };
-  const operations = [...secretOperations(settings, secrets)];
+  const operations = [...secretOperations(settings, secrets), ...keyOperations(settings, keys)];
   const server = await serveHttps({
     target: 'vault',
     faults: options.faults,
