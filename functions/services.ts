@@ -5,6 +5,9 @@ import { azureAgent } from '../lib/azure/transport.ts';
 import { type Config, loadConfig } from '../lib/config.ts';
 import { GatepostError } from '../lib/errors.ts';
 import type { DeviceKeys } from '../lib/http/device-token.ts';
+import type { Table } from '../lib/table.ts';
+import { createLog, describeError, type Log } from '../lib/telemetry.ts';
+import type { TrustService } from '../lib/trust/service.ts';
 
 /** What the routes work with. Everything that loads an SDK or opens a connection is made on first use, once. */
 export interface Services {
@@ -12,6 +15,11 @@ export interface Services {
   clock: () => Date;
   agent: Agent;
   credential: TokenCredential;
+  /** For what happens outside of any request. */
+  log: Log;
+  /** A table of the app's storage account. */
+  table(name: string): Promise<Table>;
+  trust(): Promise<TrustService>;
   /** Reads a device's keys from the hub, uncached: the verifier of SAS tokens caches them. */
   deviceKeys: DeviceKeys;
 }
@@ -19,13 +27,37 @@ export interface Services {
 /** Builds the services from app settings. Throws where a setting is missing or wrong; opens nothing. */
 export function createServices(environment: Record<string, string | undefined>): Services {
   const config = loadConfig(environment);
+  const clock = () => new Date();
   const agent = azureAgent(config);
   const credential = managedIdentity(config);
+  // The worker takes what is written to the console into the host's log.
+  const log = createLog((level, line) => console[level](line));
+
+  const tables = lazily(async () => {
+    const { tableClient } = await import('../lib/azure/tables.ts');
+    return tableClient({ config, agent, credential });
+  });
+  const table = async (name: string) => (await tables())(name);
+  const trust = lazily(async () => {
+    const [{ trustService }, { tableLedger }, { vaultRootStore }] = await Promise.all([
+      import('../lib/trust/service.ts'),
+      import('../lib/trust/ledger.ts'),
+      import('../lib/azure/vault.ts'),
+    ]);
+    return trustService({
+      ledger: tableLedger({ table: await table('gatepost') }),
+      store: vaultRootStore({ config, agent, credential }),
+      refreshHintSeconds: config.refreshHintSeconds,
+      checkSeconds: config.trustCheckSeconds,
+      clock,
+      onFailure: (error) => log.warn('trust_bundle_not_refreshed', describeError(error)),
+    });
+  });
   // The identity part puts the registry in here.
   const deviceKeys: DeviceKeys = async () => {
     throw new GatepostError('upstream_unavailable', 'The registry is not wired yet.');
   };
-  return { config, clock: () => new Date(), agent, credential, deviceKeys };
+  return { config, clock, agent, credential, log, table, trust, deviceKeys };
 }
 
 /** A value made when it is first asked for and kept; one that could not be made is tried again by the next caller. */

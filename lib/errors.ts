@@ -30,6 +30,7 @@ export const problems = {
   root_expired: { status: 400, title: 'The certificate has expired' },
   root_not_yet_valid: { status: 400, title: 'The certificate is not valid yet' },
   root_weak_algorithm: { status: 400, title: 'The key or signature algorithm of the certificate is too weak' },
+  bundle_full: { status: 409, title: 'The bundle holds as many roots as it can' },
   // Identity
   gateway_not_found: { status: 404, title: 'There is no gateway of that id' },
   gateway_not_edge: { status: 409, title: 'The device of that id is not an IoT Edge device' },
@@ -63,6 +64,8 @@ export type ProblemCode = keyof typeof problems;
 export interface ProblemField {
   pointer: string;
   detail: string;
+  /** The rule that failed, where it has a code of its own. */
+  code?: ProblemCode;
 }
 
 export interface GatepostErrorOptions {

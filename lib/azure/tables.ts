@@ -26,6 +26,13 @@ export function tableClient(options: TablesOptions): (name: string) => Table {
   };
 }
 
+/** Looks for an entity that is not there: any answer but a failure shows that storage can be reached and read. */
+export async function probeTables(options: TablesOptions): Promise<void> {
+  const { upstreamTimeoutMs: timeoutMs } = options.config;
+  const call = upstream({ service: 'Table storage', timeoutMs, waitBudgetMs: 0 });
+  await azureTable(() => newClient(options, 'gatepost'), call).get('probe', 'probe');
+}
+
 async function newClient({ config, agent, credential }: TablesOptions, name: string): Promise<TableClient> {
   const { TableClient } = await import('@azure/data-tables');
   // Retries are counted in one place: upstream.ts.
