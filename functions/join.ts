@@ -1,0 +1,74 @@
+import { z } from 'zod';
+import { credentialKindSchema } from '../lib/credentials/issue.ts';
+import { issueJoinToken, redeemJoinToken } from '../lib/enrollment/join.ts';
+import { joinTtlSchema } from '../lib/enrollment/join-tokens.ts';
+import { currentTrust, onboardingDocumentSchema } from '../lib/enrollment/onboarding-document.ts';
+import { defineRoute, type Route } from '../lib/http/route.ts';
+import { idSchema } from '../lib/identity/ids.ts';
+import { credentialIssuers, hubProblems } from './policies.ts';
+import type { Services } from './services.ts';
+
+export function joinRoutes(services: Services): Route[] {
+  return [
+    defineRoute({
+      name: 'issueJoinToken',
+      methods: ['POST'],
+      path: 'api/v1/devices/{deviceId}/join-token',
+      summary: 'Issue a one-time token with which one device fetches its own onboarding document',
+      tag: 'Onboarding',
+      access: credentialIssuers,
+      params: z.strictObject({ deviceId: idSchema }),
+      body: z
+        .strictObject({
+          ttlSeconds: joinTtlSchema.optional(),
+          moduleId: idSchema.optional(),
+          credential: credentialKindSchema.optional(),
+        })
+        .optional(),
+      bodyExample: { ttlSeconds: 600 },
+      answers: {
+        201: {
+          description: 'The token. Only its SHA-256 is kept.',
+          schema: z.object({ token: z.string().meta({ description: 'Secret.' }), expiresAt: z.string() }),
+        },
+      },
+      problems: [
+        'device_not_found',
+        'device_is_gateway',
+        'device_disabled',
+        'device_has_no_gateway',
+        'gateway_not_configured',
+        'module_not_found',
+        'module_managed',
+        'credential_mismatch',
+        ...hubProblems,
+      ],
+      act: async ({ params: { deviceId }, body, log }) => {
+        const [fleet, tokens] = await Promise.all([services.fleet(), services.joinTokens()]);
+        const { token, expiresAt } = await issueJoinToken(fleet, tokens, deviceId, body ?? {});
+        log.info('join_token_issued', { deviceId });
+        return { status: 201, json: { token: token.reveal(), expiresAt }, noStore: true };
+      },
+    }),
+    defineRoute({
+      name: 'join',
+      methods: ['POST'],
+      path: 'api/v1/join',
+      summary: 'Redeem a join token, once, for the onboarding document',
+      description: 'A token that is wrong, used, expired or of another hub is refused in the same words.',
+      tag: 'Onboarding',
+      access: { plane: 'join' },
+      body: z.strictObject({ token: z.string().min(1).max(256) }),
+      bodyExample: { token: 'the token as it was issued' },
+      answers: { 200: { description: 'The onboarding document.', schema: onboardingDocumentSchema } },
+      problems: ['join_token_invalid', ...hubProblems],
+      act: async ({ body, log }) => {
+        const [fleet, tokens] = await Promise.all([services.fleet(), services.joinTokens()]);
+        const trust = async () => currentTrust(await services.trust());
+        const document = await redeemJoinToken(fleet, tokens, body.token, trust);
+        log.info('device_joined', { deviceId: document.device.id });
+        return { status: 200, json: document, noStore: true };
+      },
+    }),
+  ];
+}
