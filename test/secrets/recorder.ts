@@ -5,6 +5,7 @@ import { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
+import { HostLog } from '../../local/functions-host/log.ts';
 import { secretsIn } from './harvest.ts';
 
 /*
@@ -116,6 +117,15 @@ function watchStream(stream: Readable, child: number): void {
   };
 }
 
+/** The log of the Functions host and of the app in it: every level, also those that host.json leaves out. */
+function watchLogs(): void {
+  const write = HostLog.prototype.write;
+  HostLog.prototype.write = function (this: HostLog, level, category, message) {
+    written('host', `[${level}] ${category}: ${message}\n`);
+    write.call(this, level, category, message);
+  };
+}
+
 /** What a double says on its own standard output and error. */
 function watchProcess(): void {
   for (const stream of [process.stdout, process.stderr]) {
@@ -132,5 +142,6 @@ if (folder !== undefined) {
   watchRequests();
   watchAnswers();
   watchChildren();
+  watchLogs();
   watchProcess();
 }
