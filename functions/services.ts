@@ -1,10 +1,13 @@
+import { randomBytes } from 'node:crypto';
 import type { Agent } from 'node:https';
 import type { TokenCredential } from '@azure/identity';
 import { managedIdentity } from '../lib/azure/credential.ts';
 import { azureAgent } from '../lib/azure/transport.ts';
 import { type Config, loadConfig } from '../lib/config.ts';
-import { GatepostError } from '../lib/errors.ts';
+import type { JoinTokens } from '../lib/enrollment/join-tokens.ts';
 import type { DeviceKeys } from '../lib/http/device-token.ts';
+import type { Fleet } from '../lib/identity/fleet.ts';
+import { Redacted } from '../lib/redacted.ts';
 import type { Table } from '../lib/table.ts';
 import { createLog, describeError, type Log } from '../lib/telemetry.ts';
 import type { TrustService } from '../lib/trust/service.ts';
@@ -22,6 +25,10 @@ export interface Services {
   trust(): Promise<TrustService>;
   /** Reads a device's keys from the hub, uncached: the verifier of SAS tokens caches them. */
   deviceKeys: DeviceKeys;
+  /** Gateways, devices and modules, and what this instance remembers of them. */
+  fleet(): Promise<Fleet>;
+  joinTokens(): Promise<JoinTokens>;
+  newDeviceKey(): Redacted;
 }
 
 /** Builds the services from app settings. Throws where a setting is missing or wrong; opens nothing. */
@@ -53,11 +60,25 @@ export function createServices(environment: Record<string, string | undefined>):
       onFailure: (error) => log.warn('trust_bundle_not_refreshed', describeError(error)),
     });
   });
-  // The identity part puts the registry in here.
-  const deviceKeys: DeviceKeys = async () => {
-    throw new GatepostError('upstream_unavailable', 'The registry is not wired yet.');
+  const fleet = lazily(async () => {
+    const [{ openRegistry }, { createFleet }] = await Promise.all([
+      import('../lib/azure/hub.ts'),
+      import('../lib/identity/fleet.ts'),
+    ]);
+    const { hubHostname: hostname, upstreamTimeoutMs: timeoutMs, gatewayCacheSeconds } = config;
+    return createFleet(await openRegistry({ hostname, agent, credential, timeoutMs }), { gatewayCacheSeconds, clock });
+  });
+  const deviceKeys: DeviceKeys = async (deviceId, moduleId) => {
+    const { readDeviceKeys } = await import('../lib/credentials/device-keys.ts');
+    return readDeviceKeys((await fleet()).registry, deviceId, moduleId);
   };
-  return { config, clock, agent, credential, log, table, trust, deviceKeys };
+  const joinTokens = lazily(async () => {
+    const { joinTokens: over } = await import('../lib/enrollment/join-tokens.ts');
+    return over({ table: await table('gatepostjointokens'), clock, randomBytes });
+  });
+  // As the hub makes them: 32 bytes.
+  const newDeviceKey = () => new Redacted(randomBytes(32).toString('base64'));
+  return { config, clock, agent, credential, log, table, trust, deviceKeys, fleet, joinTokens, newDeviceKey };
 }
 
 /** A value made when it is first asked for and kept; one that could not be made is tried again by the next caller. */
