@@ -1,14 +1,8 @@
-import { join } from 'node:path';
 import type { FaultSwitch } from '../kit/faults.ts';
-import { StateFile } from '../kit/state-file.ts';
-import { startMqttHead } from '../mqtt/head.ts';
-import type { ConnectRequest } from '../mqtt/identity.ts';
-import { authenticate } from './authenticator.ts';
-import { readCertificates } from './certificate-rules.ts';
+import { EdgeHub } from './edge-hub.ts';
 import { openPki } from './pki.ts';
-import { defaultScopeTimes, ScopeCache, type ScopeTimes } from './scope-cache.ts';
-import { ScopeClient, type ScopedIdentity, UpstreamError } from './scope-client.ts';
-import { type HubDevices, type StoredMessage, Upstream } from './upstream.ts';
+import type { ScopeTimes } from './scope-cache.ts';
+import type { HubDevices } from './upstream.ts';
 
 export interface GatewayOptions {
   /** The device id of the Edge device. */
@@ -54,93 +48,26 @@ export interface Gateway {
   close(): Promise<void>;
 }
 
-interface GatewayState {
-  scope: ScopedIdentity[];
-  messages: StoredMessage[];
-}
-
 /** Starts the double of an IoT Edge device's edgeHub as a transparent gateway. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const hostname = options.hostname ?? 'localhost';
-  const times = { ...defaultScopeTimes, ...options.scope };
-  const pki = await openPki(options.directory, options.id, hostname);
-  const file = new StateFile<GatewayState>(options.directory && join(options.directory, 'state.json'), () => ({
-    scope: scope.all(),
-    messages: upstream.stored(),
-  }));
-  const stored = file.read();
-  const changed = () => file.touch();
-  const clock = options.now === undefined ? {} : { now: options.now };
-  const hub = options.hub.devices;
-  const upstream = new Upstream({ hub, gatewayId: options.id, stored: stored?.messages, changed, ...clock });
-  const client = new ScopeClient({ hub: options.hub, edgeDeviceId: options.id, edgeKey: options.edgeKey });
-  const online = <T>(ask: () => Promise<T>): Promise<T> =>
-    upstream.online ? ask() : Promise.reject(new UpstreamError('The gateway is offline.'));
-  // What each connected client came with, so that it can be looked at again (edgeHub's CredentialsCache).
-  const credentials = new Map<string, ConnectRequest>();
-  const scope = new ScopeCache({
-    source: {
-      everybody: () => online(() => client.everybody()),
-      one: (deviceId, moduleId) => online(() => client.one(deviceId, moduleId)),
-    },
-    times,
-    stored: stored?.scope,
-    changed,
-    removed: (id) => head.disconnect(id),
-    updated: (id) => void lookAgain(id),
-    ...clock,
-  });
-  const rules = {
-    scope,
-    hosts: { hub: options.hub.hostname, gateway: hostname },
-    trustBundle: readCertificates([pki.edgeCa, ...(options.trustBundle ?? [])]),
-    ...clock,
+  const { id, hostname = 'localhost', trustBundle = [] } = options;
+  const pki = await openPki(options.directory, id, hostname);
+  const newCertificate = async () => {
+    const { chain, privateKey } = await pki.serverCertificate();
+    return { cert: chain, key: privateKey };
   };
-  const lookAgain = async (id: string) => {
-    const connect = credentials.get(id);
-    if (connect === undefined) return;
-    const decision = await authenticate(rules, { ...connect, again: true });
-    if ('refused' in decision) head.disconnect(id);
-  };
-  const { chain, privateKey } = await pki.serverCertificate();
-  const head = await startMqttHead({
-    tls: { cert: chain, key: privateKey },
-    port: options.port ?? 0,
-    devices: upstream,
-    faults: options.faults,
-    faultTarget: 'gateway',
-    maxClients: options.maxClients ?? 100,
-    reauthenticateMs: times.reauthenticateMs,
-    authenticate: async (connect) => {
-      const decision = await authenticate(rules, connect);
-      if ('ok' in decision) credentials.set(connect.clientId, connect);
-      return decision;
-    },
-  });
-  await scope.start();
+  const edgeHub = new EdgeHub({ ...options, hostname, trustBundle: [pki.edgeCa, ...trustBundle] });
+  const port = await edgeHub.start(await newCertificate());
   return {
-    id: options.id,
+    id,
     hostname,
-    ports: { mqtt: head.port, amqp: null, websocket: null },
+    ports: { mqtt: port, amqp: null, websocket: null },
     ...(pki.rootFile === undefined ? {} : { rootFile: pki.rootFile }),
     root: pki.root,
-    connected: () => head.clients(),
-    setOnline(isOnline) {
-      upstream.setOnline(isOnline);
-      // A hub that is back is asked for the scope (ConnectionReauthenticator.cs, CloudConnectionEstablishedHandler).
-      if (isOnline) void scope.demandRefresh();
-    },
-    replaceServerCertificate: async () => {
-      const next = await pki.serverCertificate();
-      head.setCertificate({ cert: next.chain, key: next.privateKey });
-    },
-    refreshScope: () => scope.refreshAll(),
-    async close() {
-      scope.stop();
-      upstream.close();
-      await head.close();
-      client.close();
-      file.flush();
-    },
+    connected: () => edgeHub.connected(),
+    setOnline: (online) => edgeHub.setOnline(online),
+    replaceServerCertificate: async () => edgeHub.setCertificate(await newCertificate()),
+    refreshScope: () => edgeHub.refreshScope(),
+    close: () => edgeHub.close(),
   };
 }

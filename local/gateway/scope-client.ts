@@ -53,7 +53,7 @@ export class ScopeClient {
     while (path !== undefined) {
       const page: ScopePage | undefined = await this.#get(path);
       if (page === undefined) throw new UpstreamError('the hub refused the scope of this gateway');
-      found.push(...(page.devices ?? []), ...(page.modules ?? []));
+      found.push(...[...(page.devices ?? []), ...(page.modules ?? [])].map(whatCounts));
       path = page.continuationLink ? pathOf(page.continuationLink) : undefined;
     }
     return found;
@@ -65,7 +65,7 @@ export class ScopeClient {
     const path = `${this.#base}/deviceAndModuleInDeviceScope?${target}&api-version=${apiVersion}`;
     const page = await this.#get(path);
     const found = moduleId === null ? page?.devices : page?.modules;
-    return found?.length === 1 ? found[0] : undefined;
+    return found?.[0] !== undefined && found.length === 1 ? whatCounts(found[0]) : undefined;
   }
 
   close(): void {
@@ -99,6 +99,18 @@ export class ScopeClient {
       call.end();
     });
   }
+}
+
+/** Only what makes an identity another one: times and connection states come and go (ServiceIdentity.cs, Equals). */
+function whatCounts(answered: ScopedIdentity): ScopedIdentity {
+  const { deviceId, moduleId, generationId, status, authentication } = answered;
+  return {
+    deviceId,
+    ...(moduleId !== undefined && { moduleId }),
+    ...(generationId !== undefined && { generationId }),
+    ...(status !== undefined && { status }),
+    ...(authentication !== undefined && { authentication }),
+  };
 }
 
 /** A continuation link may be a path or a whole URL. */
