@@ -63,7 +63,7 @@ export function readRefusal(text: string): HubRefusal {
       trackingId: stringOf(inner.trackingId),
     };
   }
-  const tracking = /Tracking ID:([0-9a-f-]+)/i.exec(stringOf(outer?.ExceptionMessage) ?? '');
+  const tracking = /Tracking ID:([0-9a-f]+)/i.exec(stringOf(outer?.ExceptionMessage) ?? '');
   return { code: /ErrorCode:(\w+)/.exec(message)?.[1], message, trackingId: tracking?.[1] };
 }
 
