@@ -10,10 +10,13 @@ import { runDevice } from './demo/device.ts';
 import { Narrator, withoutSecrets } from './demo/narrator.ts';
 import { meetPeer } from './demo/peer.ts';
 import type { Gateway } from './gateway/gateway.ts';
-import type { ReceivedMessage } from './hub/hub.ts';
+
+type ReceivedMessage = ReturnType<LocalCloud['hub']['received']>[number];
 
 const deviceId = 'press-7';
 const limitMs = 120_000;
+/** As a shell reports a program that SIGINT ended. */
+const interruptedCode = 130;
 
 interface Stage {
   cloud: LocalCloud;
@@ -40,8 +43,9 @@ async function perform(narrator: Narrator, folder: string, signal: AbortSignal):
   narrator.step('A cloud on the desk');
   const cloud = await startCloud({ directory: join(folder, 'cloud'), gateways: 1 });
   try {
+    signal.throwIfAborted();
     introduce(cloud, narrator);
-    const api = new DemoApi(cloud.api, cloud.operatorToken, narrator);
+    const api = new DemoApi({ base: cloud.api, token: cloud.operatorToken, narrator, signal });
     const calls = new CallWatch(cloud.faults, narrator);
     const stage = { cloud, api, calls, narrator, folder, signal };
     const [first] = cloud.gateways;
@@ -103,9 +107,12 @@ async function onboard({ api, calls, narrator }: Stage, gateway: Gateway): Promi
 
 async function joinAndRun(stage: Stage, gateway: Gateway, temperatures: number[]): Promise<void> {
   const { cloud, api, calls, narrator, signal } = stage;
-  narrator.step('The device joins with a one-time token');
+  const isFirst = gateway === cloud.gateways[0];
+  narrator.step(isFirst ? 'The device joins with a one-time token' : 'The device joins once more');
+  if (!isFirst) narrator.because('Its document still names the old gateway and trusts the old root only.');
   const path = `/api/v1/devices/${deviceId}/join-token`;
   const { token } = await api.call<{ token: string }>({ method: 'POST', path, body: {} });
+  calls.tell(['hub', 'storage']);
   narrator.because(`The token is ${token.slice(0, 4)}…; only its SHA-256 is stored. On the device:`);
   const state = join(stage.folder, 'device');
   const parameters = ['join', '--api', cloud.api, '--root-sha256', fingerprint(gateway), '--state', state];
@@ -113,6 +120,7 @@ async function joinAndRun(stage: Stage, gateway: Gateway, temperatures: number[]
     `$ gatepost-device ${parameters.slice(0, 3).join(' ')} --root-sha256 ${fingerprint(gateway).slice(0, 8)}…`,
   );
   await runDevice({ parameters, environment: { GATEPOST_JOIN_TOKEN: token }, narrator, signal }).ended;
+  calls.tell(['hub', 'storage']);
 
   narrator.step(`and runs through ${gateway.id}`);
   await meet(stage, gateway);
@@ -185,19 +193,31 @@ function gatewayPath({ id }: Gateway): string {
   return `/api/v1/gateways/${id}`;
 }
 
-const narrator = new Narrator({ stream: process.stdout });
-const interrupted = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const)
-  process.once(name, () => interrupted.abort(new Error('Interrupted.')));
-const folder = mkdtempSync(join(tmpdir(), 'gatepost-demo-'));
-const signal = AbortSignal.any([interrupted.signal, AbortSignal.timeout(limitMs)]);
-try {
-  await perform(narrator, folder, signal);
-} catch (error) {
-  narrator.failure(
-    `The demonstration failed: ${withoutSecrets(error instanceof Error ? error.message : String(error))}`,
-  );
-  process.exitCode = 1;
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+function explain(error: unknown, interrupted: AbortSignal, limit: AbortSignal): string {
+  if (interrupted.aborted) return 'Interrupted; everything was stopped and removed.';
+  const what = limit.aborted
+    ? `it took longer than ${limitMs / 1000} s`
+    : error instanceof Error
+      ? error.message
+      : String(error);
+  return `The demonstration failed: ${withoutSecrets(what)}`;
 }
+
+async function main(): Promise<number> {
+  const narrator = new Narrator({ stream: process.stdout });
+  const interrupted = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort());
+  const limit = AbortSignal.timeout(limitMs);
+  const folder = mkdtempSync(join(tmpdir(), 'gatepost-demo-'));
+  try {
+    await perform(narrator, folder, AbortSignal.any([interrupted.signal, limit]));
+    return 0;
+  } catch (error) {
+    narrator.failure(explain(error, interrupted.signal, limit));
+    return interrupted.signal.aborted ? interruptedCode : 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+process.exitCode = await main();

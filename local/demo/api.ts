@@ -7,32 +7,37 @@ interface CallOptions {
   body?: object;
 }
 
+export interface DemoApiOptions {
+  base: string;
+  /** Of an operator. */
+  token: string;
+  narrator: Narrator;
+  signal: AbortSignal;
+}
+
 /** A client of the Gatepost API that says aloud what goes over the wire. */
 export class DemoApi {
-  readonly #base: string;
-  readonly #token: string;
-  readonly #narrator: Narrator;
+  readonly #options: DemoApiOptions;
 
-  constructor(base: string, token: string, narrator: Narrator) {
-    this.#base = base;
-    this.#token = token;
-    this.#narrator = narrator;
+  constructor(options: DemoApiOptions) {
+    this.#options = options;
   }
 
   /** Answers the body of the answer. Throws what the API said where it refused. */
   async call<T>({ method, path, body }: CallOptions): Promise<T> {
+    const { base, token, narrator, signal } = this.#options;
     const text = body === undefined ? undefined : JSON.stringify(body);
-    this.#narrator.wire('->', `${method} ${path}${text === undefined ? '' : ` ${withoutSecrets(text)}`}`);
+    narrator.wire('->', `${method} ${path}${text === undefined ? '' : ` ${withoutSecrets(text)}`}`);
     const sent = performance.now();
-    const response = await fetch(`${this.#base}${path}`, {
+    const response = await fetch(`${base}${path}`, {
       method,
-      headers: { authorization: `Bearer ${this.#token}`, 'content-type': 'application/json' },
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
       ...(text === undefined ? {} : { body: text }),
-      signal: AbortSignal.timeout(20_000),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(20_000)]),
     });
     const answer = await response.text();
     const took = `${Math.round(performance.now() - sent)} ms`;
-    this.#narrator.wire('<-', `${response.status} ${STATUS_CODES[response.status] ?? ''}, ${took}`, response.ok);
+    narrator.wire('<-', `${response.status} ${STATUS_CODES[response.status] ?? ''}, ${took}`, response.ok);
     if (!response.ok)
       throw new Error(`${method} ${path} was refused: ${problem(answer) ?? `status ${response.status}`}`);
     return JSON.parse(answer) as T;

@@ -35,7 +35,7 @@ const isStorage = (request: IncomingMessage) => request.url?.startsWith('/devsto
 const isApi = (request: IncomingMessage) =>
   request.url?.startsWith('/api/v1/') === true && (request.socket as Partial<TLSSocket>).encrypted !== true;
 /** The calls whose answer is a credential. */
-const handsOut = /\/(onboard|onboarding|connection-string|rotate|join-token|join|sas-token)(\?|$)/;
+const handsOut = /\/(onboard|onboarding|connection-string|join-token|join|sas-token)(\?|$)/;
 
 /** What is sent to a server of this process: credentials to be remembered, and rows, messages and blobs as written. */
 function watchRequests(): void {
