@@ -33,7 +33,12 @@ export function readCertificates(pem: string): X509Certificate[] {
  * X509_V_FLAG_PARTIAL_CHAIN nor for Node, so trusting one alone only moves the failure to the first connection.
  */
 export function isAnchor(certificate: X509Certificate): boolean {
-  return certificate.ca && certificate.checkIssued(certificate) && certificate.verify(certificate.publicKey);
+  return certificate.ca && isIssuedBy(certificate, certificate);
+}
+
+/** Whether `issuer` is named in the certificate and its key made the signature. */
+export function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }
 
 /** The subject on one line: `CN=Contoso root,O=Contoso`. */

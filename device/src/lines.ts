@@ -13,6 +13,7 @@ export interface BadLine {
 export const maxLineBytes = 256 * 1024;
 
 const newline = 0x0a;
+const carriageReturn = 0x0d;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /**
@@ -25,7 +26,7 @@ export async function* readTelemetry(
 ): AsyncGenerator<TelemetryLine> {
   const lines = new LineCutter(onBad);
   for await (const chunk of input) {
-    for (const line of lines.push(typeof chunk === 'string' ? Buffer.from(chunk) : Buffer.from(chunk))) yield line;
+    for (const line of lines.push(bytesOf(chunk))) yield line;
   }
   yield* lines.end();
 }
@@ -68,7 +69,8 @@ class LineCutter {
 
   *#finish(): Generator<TelemetryLine> {
     this.#number += 1;
-    const line = Buffer.concat(this.#pending);
+    const whole = Buffer.concat(this.#pending);
+    const line = whole.at(-1) === carriageReturn ? whole.subarray(0, -1) : whole;
     const tooLong = this.#tooLong;
     this.#pending = [];
     this.#size = 0;
@@ -78,6 +80,11 @@ class LineCutter {
     if (fault === undefined) yield { number: this.#number, body: line };
     else this.#onBad({ number: this.#number, reason: fault });
   }
+}
+
+function bytesOf(chunk: Uint8Array | string): Buffer {
+  if (typeof chunk === 'string') return Buffer.from(chunk);
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
 }
 
 /** The parser's own message is not passed on: it quotes the line, and telemetry does not belong into a log. */

@@ -1,7 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import { checkServerIdentity, connect, type TLSSocket } from 'node:tls';
-import { fingerprint, readCertificates, subjectOf } from './certificates.ts';
+import { checkServerIdentity, connect, type PeerCertificate, type TLSSocket } from 'node:tls';
+import { fingerprint, isAnchor, isIssuedBy, readCertificates, subjectOf } from './certificates.ts';
 import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
 
 export interface ProbeOptions {
@@ -19,13 +19,6 @@ export interface ProvenPeer {
   rootSha256: string;
   certificate: { subject: string; notAfter: Date; sha256: string };
 }
-
-/** Node's `X509_V_ERR` names by what they mean to the reader. */
-const incomplete = [
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_GET_ISSUER_CERT',
-];
 
 /**
  * Connects, checks the gateway's chain against the roots and its name against the host, and disconnects. Nothing is sent.
@@ -53,7 +46,7 @@ export function provePeer(socket: TLSSocket, options: ProbeOptions): ProvenPeer 
   const fault = socket.authorizationError as unknown;
   const code = typeof fault === 'string' ? fault : (systemCode(fault) ?? (fault ? reasonOf(fault) : undefined));
   if (code !== undefined && code !== 'ERR_TLS_CERT_ALTNAME_INVALID') throw explainChain(code, chain, options);
-  const wrongName = checkServerIdentity(options.host, socket.getPeerCertificate());
+  const wrongName = checkServerIdentity(options.host, leaf.toLegacyObject() as PeerCertificate);
   if (wrongName !== undefined) {
     const names = leaf.subjectAltName?.replaceAll('DNS:', '').replaceAll('IP Address:', '') ?? 'no name at all';
     throw new GatepostDeviceError(
@@ -61,7 +54,7 @@ export function provePeer(socket: TLSSocket, options: ProbeOptions): ProvenPeer 
       `The certificate of ${where} is for ${names}, not for ${options.host}: GatewayHostName must equal the "hostname" in the gateway's config.toml.`,
     );
   }
-  const root = readCertificates(options.roots).find((each) => chain.some((one) => one.raw.equals(each.raw)));
+  const root = readCertificates(options.roots).find((each) => chain.some((one) => isIssuedBy(one, each)));
   if (!socket.authorized || root === undefined) throw explainChain('UNTRUSTED', chain, options);
   return {
     address: `${socket.remoteAddress}:${socket.remotePort}`,
@@ -133,7 +126,7 @@ function handshake(options: ProbeOptions): Promise<TLSSocket> {
   });
 }
 
-/** The peer's chain as OpenSSL built it: leaf first, and the trusted root last where one was found. */
+/** What the peer sent, leaf first. The trusted root is not among it, unless the peer sent that too. */
 function chainOf(socket: TLSSocket): X509Certificate[] {
   const chain: X509Certificate[] = [];
   let next = socket.getPeerX509Certificate();
@@ -154,18 +147,20 @@ function explainChain(code: string, chain: X509Certificate[], options: ProbeOpti
   const signer = top === undefined ? 'an unknown issuer' : `"${top.issuer.split('\n').join(',')}"`;
   const trusted = readCertificates(options.roots);
   const names = trusted.map((root) => `"${subjectOf(root)}"`).join(', ');
-  const onlyLeaf = chain.length === 1 && incomplete.includes(code);
-  const knowsIssuer = trusted.some((root) => top !== undefined && root.subject === top.issuer);
-  if (onlyLeaf && !knowsIssuer) {
+  const weak = trusted.find(
+    (each) => !isAnchor(each) && chain.some((one) => one.raw.equals(each.raw) || isIssuedBy(one, each)),
+  );
+  if (weak !== undefined) {
+    return new GatepostDeviceError(
+      'root_not_anchor',
+      `Trusted here is "${subjectOf(weak)}", an intermediate, and not the root above it (${code}): hand out the root.`,
+    );
+  }
+  const alone = chain.length === 1 && top !== undefined && top.subject !== top.issuer;
+  if (alone && !trusted.some((root) => root.subject === top.issuer)) {
     return new GatepostDeviceError(
       'chain_incomplete',
       `${where} sends only its own certificate, signed by ${signer}, and no chain to a root (${code}): its Edge CA file must hold the full chain. Trusted here: ${names}.`,
-    );
-  }
-  if (knowsIssuer && code === 'UNABLE_TO_GET_ISSUER_CERT') {
-    return new GatepostDeviceError(
-      'root_not_anchor',
-      `Trusted here is only the intermediate ${signer}, not the root above it (${code}): hand out the root.`,
     );
   }
   return new GatepostDeviceError(
