@@ -1,0 +1,100 @@
+import { describe, expect, it } from 'vitest';
+import { call, startApp } from './support.ts';
+
+const main = `
+  app.http('pid', { handler: () => ({ body: String(process.pid) }) });
+  app.http('wait', { handler: () => new Promise(() => {}) });
+  app.http('slow', { handler: async () => { await new Promise((resolve) => setTimeout(resolve, 300)); return { body: 'finished' }; } });
+  app.http('reject', { handler: () => { Promise.reject(new Error('unhandled')); return new Promise(() => {}); } });
+  app.http('throw', { handler: () => { setTimeout(() => { throw new Error('uncaught'); }); return new Promise(() => {}); } });
+  app.http('exit', { handler: () => process.exit(0) });
+  app.hook.appTerminate(() => console.log('terminated ' + process.pid));`;
+
+const alive = (pid: string) => {
+  try {
+    process.kill(Number(pid), 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+describe('a crash of the worker', () => {
+  it.each([
+    ['an unhandled rejection', 'reject', 'Error: unhandled'],
+    ['an uncaught exception', 'throw', 'Error: uncaught'],
+    ['process.exit', 'exit', 'has crashed: exit code 0'],
+  ])('by %s answers the calls in flight 500 and is followed by a new worker', async (_what, path, shown) => {
+    await using app = await startApp({ main });
+    const first = (await call(app.host, '/api/pid')).text;
+    const waiting = call(app.host, '/api/wait');
+    await app.logged("Executing 'Functions.wait'");
+    expect(await call(app.host, `/api/${path}`)).toMatchObject({ status: 500, text: '' });
+    expect(await waiting).toMatchObject({ status: 500, text: '' });
+    const second = await call(app.host, '/api/pid');
+    expect(second.status).toBe(200);
+    expect(second.text).not.toBe(first);
+    await app.logged(shown);
+  });
+
+  it('stops the host when it is the third', async () => {
+    await using app = await startApp({ main });
+    for (let crash = 1; crash <= 2; crash += 1) {
+      expect((await call(app.host, '/api/exit')).status).toBe(500);
+      expect((await call(app.host, '/api/pid')).status).toBe(200);
+    }
+    expect((await call(app.host, '/api/exit')).status).toBe(500);
+    await app.host.stopped;
+    await expect(call(app.host, '/api/pid')).rejects.toThrow('ECONNREFUSED');
+  });
+
+  it('leaves a host that can be started again after it gave up', async () => {
+    await using app = await startApp({ main });
+    for (let crash = 1; crash <= 3; crash += 1) await call(app.host, '/api/exit');
+    await app.host.stopped;
+    await app.host.restart();
+    expect((await call(app.host, '/api/pid')).status).toBe(200);
+  });
+
+  it('while the app is loading is tried three times, and then the host does not start', async () => {
+    await expect(startApp({ main: 'process.exit(1);' })).rejects.toThrow('crashed too often');
+  });
+});
+
+describe('a graceful stop', () => {
+  it('runs appTerminate, ends the worker and closes the port', async () => {
+    const lines: string[] = [];
+    const app = await startApp({ main }, { log: (line) => lines.push(line) });
+    const { text: pid } = await call(app.host, '/api/pid');
+    expect(alive(pid)).toBe(true);
+    await app[Symbol.asyncDispose]();
+    expect(alive(pid)).toBe(false);
+    expect(lines.join('\n')).toContain(`terminated ${pid}`);
+    expect(lines.join('\n')).not.toContain('crashed');
+    await expect(call(app.host, '/api/pid')).rejects.toThrow('ECONNREFUSED');
+  });
+
+  it('lets a call in flight finish first', async () => {
+    const app = await startApp({ main });
+    const slow = call(app.host, '/api/slow');
+    await app.logged("Executing 'Functions.slow'");
+    await app[Symbol.asyncDispose]();
+    expect(await slow).toMatchObject({ status: 200, text: 'finished' });
+  });
+
+  it('happens at a restart, and calls made meanwhile find the new worker or a closed port, never the old one', async () => {
+    await using app = await startApp({ main });
+    const { text: first } = await call(app.host, '/api/pid');
+    await app.host.restart();
+    await app.logged(`terminated ${first}`);
+    const { text: second } = await call(app.host, '/api/pid');
+    expect(second).not.toBe(first);
+    expect(alive(first)).toBe(false);
+  });
+
+  it('twice is once', async () => {
+    const app = await startApp({ main });
+    await Promise.all([app.host.close(), app.host.close()]);
+    await app[Symbol.asyncDispose]();
+  });
+});
