@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { contractFile, removeContract, writeContract } from './cloud/contract.ts';
 import { FolderInUseError } from './cloud/lock.ts';
-import { type LocalCloud, startCloud } from './cloud.ts';
+import type { LocalCloud } from './cloud.ts';
 
 const help = `Brings up the cloud on your desk: IoT Hub, Key Vault, Entra ID, storage and an Edge gateway on loopback,
 and the Gatepost API in an embedded Functions host.
@@ -120,6 +120,8 @@ async function main(): Promise<void> {
     return;
   }
   const ended = endOfRun();
+  // Loaded late, so that a mistyped option is answered at once.
+  const { startCloud } = await import('./cloud.ts');
   const logFile = resolve(directory, 'api.log');
   const cloud = await startCloud({ directory, logFile, gatewayPort: mqttPort, ...given });
   try {

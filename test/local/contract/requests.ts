@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { request as plainRequest } from 'node:http';
 import { request } from 'node:https';
+import type { LocalContract } from '../../../local/cloud/contract.ts';
 
 export interface Call {
   url: string;
@@ -56,4 +57,24 @@ export async function answerOf(call: Call): Promise<{ status: number; body: stri
   const outcome = await send(call);
   if (typeof outcome === 'string') throw new Error(`${call.method ?? 'GET'} ${call.url}: ${outcome}`);
   return outcome;
+}
+
+/** The request for a token of one of the local clients. */
+export function tokenRequest(local: LocalContract, name: string, scope: string): Call {
+  const client = local.entra.clients.find((candidate) => candidate.name === name);
+  const { clientId = '', clientSecret = '' } = client ?? {};
+  const form = { grant_type: 'client_credentials', client_id: clientId, client_secret: clientSecret, scope };
+  return {
+    url: local.entra.tokenUrl,
+    method: 'POST',
+    caFile: local.hub.caFile,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    body: new URLSearchParams(form).toString(),
+  };
+}
+
+export async function tokenOf(local: LocalContract, name: string, scope: string): Promise<string> {
+  const { status, body } = await answerOf(tokenRequest(local, name, scope));
+  if (status !== 200) throw new Error(`no token for ${name}: ${status} ${body}`);
+  return JSON.parse(body).access_token;
 }
