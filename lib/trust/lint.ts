@@ -29,21 +29,25 @@ export function lintRoot(certificate: X509Certificate, now: Date): LintFault[] {
   return faults.filter((fault) => fault !== undefined);
 }
 
+/** Node's own `ca` also says no where only the key usage is wrong: the two have different remedies. */
 function checkCa(certificate: X509Certificate): LintFault | undefined {
-  if (certificate.ca) return undefined;
+  if (isCa(certificate)) return undefined;
   const detail =
     'Its basic constraints do not say CA:TRUE. Give the certificate of the CA, not one that the CA issued.';
   return { code: 'root_not_ca', detail };
 }
 
-/** An absent key usage allows everything; `openssl req -x509` writes none. */
+function isCa(certificate: X509Certificate): boolean {
+  return parsed(certificate)?.getExtension(x509.BasicConstraintsExtension)?.ca === true;
+}
+
+/** Of a CA only: what else may be in the key usage of another is its own affair. Absent, it allows everything. */
 function checkKeyUsage(certificate: X509Certificate): LintFault | undefined {
   const usage = parsed(certificate)?.getExtension(x509.KeyUsagesExtension);
-  if (usage === undefined || usage === null || (usage.usages & x509.KeyUsageFlags.keyCertSign) !== 0) return undefined;
-  return {
-    code: 'root_cannot_sign',
-    detail: 'Its key usage lacks keyCertSign: TLS clients would refuse what it issued.',
-  };
+  const allows = usage === undefined || usage === null || (usage.usages & x509.KeyUsageFlags.keyCertSign) !== 0;
+  if (allows || !isCa(certificate)) return undefined;
+  const detail = 'Its key usage lacks keyCertSign: TLS clients would refuse what it issued.';
+  return { code: 'root_cannot_sign', detail };
 }
 
 function checkSelfSigned(certificate: X509Certificate): LintFault | undefined {

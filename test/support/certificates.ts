@@ -74,7 +74,9 @@ export function pfxOf(
   algorithm: 'aes256' | '3des' = 'aes256',
 ): string {
   const key = forge.pki.privateKeyFromPem(privateKey);
-  const certificates = certificate === undefined ? [] : [forge.pki.certificateFromPem(certificate)];
+  // Its types do not say so, but null is how forge is told of no certificate.
+  const none = null as unknown as forge.pki.Certificate[];
+  const certificates = certificate === undefined ? none : [forge.pki.certificateFromPem(certificate)];
   const asn1 = forge.pkcs12.toPkcs12Asn1(key, certificates, password, { algorithm });
   return Buffer.from(forge.asn1.toDer(asn1).getBytes(), 'binary').toString('base64');
 }
