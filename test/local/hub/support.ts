@@ -1,4 +1,5 @@
 import https from 'node:https';
+import common from 'azure-iot-common';
 import iothub from 'azure-iothub';
 import { type Hub, type HubOptions, startHub } from '../../../local/hub/hub.ts';
 import { developmentCa, issue, type KeyedCertificate } from '../../../local/kit/certificates.ts';
@@ -114,4 +115,48 @@ export function request(
     outgoing.on('error', reject);
     outgoing.end(body);
   });
+}
+
+/** A token as azure-iot-common writes it; `policy` names the shared access policy, absent for a device's own key. */
+export function sasToken(resource: string, key: string, options: { policy?: string; seconds?: number } = {}): string {
+  const expiry = Math.floor(Date.now() / 1000) + (options.seconds ?? 3600);
+  return common.SharedAccessSignature.create(resource, options.policy as string, key, expiry).toString();
+}
+
+/** The key in a connection string. */
+export function keyIn(connectionString: string): string {
+  return common.ConnectionString.parse(connectionString).SharedAccessKey ?? '';
+}
+
+export interface Refusal {
+  /** The name of the error that the SDK makes of the answer. */
+  error: string;
+  message: string;
+  status: number | undefined;
+  /** The hub's own name of it, from a header. */
+  code: string | undefined;
+  body: string | undefined;
+}
+
+/**
+ * What a call of the SDK fails with. The error itself is not handed on: it holds the request with its token, and a
+ * failing assertion would print all of that.
+ */
+export async function refusal(call: Promise<unknown>): Promise<Refusal | 'no error'> {
+  try {
+    await call;
+    return 'no error';
+  } catch (caught) {
+    const error = caught as Error & {
+      responseBody?: string;
+      response?: { statusCode?: number; headers?: Record<string, string> };
+    };
+    return {
+      error: error.name,
+      message: error.message,
+      status: error.response?.statusCode,
+      code: error.response?.headers?.['iothub-errorcode'],
+      body: error.responseBody,
+    };
+  }
 }
