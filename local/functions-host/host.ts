@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { listen } from '../kit/https-server.ts';
 import { type FunctionFault, type IndexedFunction, indexFunctions } from './function-index.ts';
 import { type HostJson, readHostJson } from './host-json.ts';
@@ -51,7 +52,7 @@ export interface FunctionsHost {
   invoke(name: string, input?: unknown): Promise<void>;
   /** The last log lines, oldest first: `TIME [Level] Category: message`. */
   logs(): string[];
-  /** Waits up to ten seconds for the requests in flight, runs the app's appTerminate hooks and stops. */
+  /** Waits up to ten seconds for what is in flight, runs the app's appTerminate hooks and stops. */
   close(): Promise<void>;
 }
 
@@ -200,15 +201,18 @@ class Running {
   async #shutDown(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#front.server.close(() => resolve()));
     this.#front.server.closeIdleConnections();
-    await this.#triggers.stop();
-    const deadline = Date.now() + drainMs;
-    while (this.#front.outstanding > 0 && Date.now() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await Promise.all([this.#triggers.stop(drainMs), this.#drain(drainMs)]);
     await this.#supervisor.stop();
+    // What was still in flight is answered 500 now.
+    await this.#drain(1000);
     this.#front.server.closeAllConnections();
     await closed;
     this.#stop.resolve();
+  }
+
+  async #drain(milliseconds: number): Promise<void> {
+    const deadline = Date.now() + milliseconds;
+    while (this.#front.outstanding > 0 && Date.now() < deadline) await sleep(10);
   }
 
   #state(): AppState | Promise<AppState> {

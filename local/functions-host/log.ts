@@ -24,7 +24,7 @@ export class HostLog {
   readonly #known = new Map<string, number>();
   readonly #entries: Entry[] = [];
   readonly #listener: ((line: string) => void) | undefined;
-  readonly #file: WriteStream | undefined;
+  #file: WriteStream | undefined;
 
   constructor(options: LogOptions) {
     this.#listener = options.log;
@@ -55,6 +55,8 @@ export class HostLog {
 
   close(): Promise<void> {
     const file = this.#file;
+    // What a stopped worker still had to say finds no file any more, rather than a closed one.
+    this.#file = undefined;
     return file === undefined ? Promise.resolve() : new Promise((resolve) => file.end(() => resolve()));
   }
 

@@ -8,7 +8,6 @@ import type { TypedData } from './protocol.ts';
 /** How long a message that is being worked on stays invisible; renewed at half of it. */
 const invisibleMs = 10 * 60_000;
 const shortestPollMs = 100;
-const stopGraceMs = 10_000;
 
 export interface QueueListenerOptions {
   target: IndexedFunction;
@@ -24,7 +23,9 @@ export class QueueListener {
   readonly #options: QueueListenerOptions;
   readonly #stopping = new AbortController();
   readonly #inFlight = new Set<Promise<void>>();
-  #wake: () => void = () => {};
+  #endPause: () => void = () => {};
+  /** Remembers a wake-up that comes while the queue is being read, which may have been too late for that reading. */
+  #woken = false;
   #polling: Promise<void> = Promise.resolve();
 
   constructor(options: QueueListenerOptions) {
@@ -41,20 +42,16 @@ export class QueueListener {
 
   /** Looks at the queue at once: this host has just put something into it. */
   wake(): void {
-    this.#wake();
+    this.#woken = true;
+    this.#endPause();
   }
 
-  /** Takes no more messages and waits, up to ten seconds, for those in flight. */
+  /** Takes no more messages and waits for those in flight. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#wake();
+    this.#endPause();
     await this.#polling;
-    let timer: NodeJS.Timeout | undefined;
-    const grace = new Promise((resolve) => {
-      timer = setTimeout(resolve, stopGraceMs);
-    });
-    await Promise.race([Promise.all(this.#inFlight), grace]);
-    clearTimeout(timer);
+    await Promise.all(this.#inFlight);
   }
 
   async trigger(input: string): Promise<void> {
@@ -84,16 +81,20 @@ export class QueueListener {
     }
   }
 
-  /** Answers whether something ended the pause before its time. */
-  #pause(milliseconds: number): Promise<boolean> {
-    if (this.#stopping.signal.aborted) return Promise.resolve(true);
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), milliseconds);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve(true);
-      };
-    });
+  /** Answers whether something woke the listener before its time. */
+  async #pause(milliseconds: number): Promise<boolean> {
+    if (!this.#woken && !this.#stopping.signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, milliseconds);
+        this.#endPause = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    const woken = this.#woken;
+    this.#woken = false;
+    return woken;
   }
 
   async #receive(): Promise<DequeuedMessageItem[]> {
@@ -148,7 +149,7 @@ export class QueueListener {
     }
     if (!succeeded && message.dequeueCount < settings.maxDequeueCount) {
       await queue.updateMessage(message.messageId, receipt, undefined, Math.ceil(settings.visibilityTimeout / 1000));
-      if (settings.visibilityTimeout === 0) this.#wake();
+      if (settings.visibilityTimeout === 0) this.wake();
       return;
     }
     if (!succeeded) await this.#poison(message);

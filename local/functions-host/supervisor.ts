@@ -18,6 +18,9 @@ export interface SupervisorEvents {
 export class Supervisor {
   readonly #options: WorkerOptions;
   readonly #events: SupervisorEvents;
+  /** The newest process, whether or not it has loaded the app. */
+  #current: WorkerProcess | undefined;
+  /** The process that takes calls. */
   #running: WorkerProcess | undefined;
   #next = Promise.withResolvers<WorkerProcess>();
   #crashes = 0;
@@ -39,14 +42,14 @@ export class Supervisor {
   async stop(): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    const worker = await Promise.resolve(this.worker()).catch(() => undefined);
-    await worker?.terminate();
+    await this.#current?.terminate();
     this.#next.reject(new HostStoppedError('The host has stopped.'));
   }
 
   async #run(): Promise<void> {
     while (true) {
       const worker = new WorkerProcess(this.#options);
+      this.#current = worker;
       const started = await worker.started.catch(() => undefined);
       if (started !== undefined) {
         this.#events.started(started);

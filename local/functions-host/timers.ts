@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { IndexedFunction } from './function-index.ts';
 import type { Invoker } from './invoker.ts';
 import { parseSchedule, type Schedule } from './ncrontab.ts';
@@ -13,7 +14,7 @@ export class TimerListener {
   readonly #schedule: Schedule;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
-  #stopped = false;
+  readonly #stopping = new AbortController();
   #last: Date | undefined;
 
   /** @throws where the schedule cannot be read. */
@@ -29,7 +30,7 @@ export class TimerListener {
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stopping.abort();
     clearTimeout(this.#timer);
     await this.#running;
   }
@@ -39,7 +40,7 @@ export class TimerListener {
   }
 
   #arm(at: Date): void {
-    if (this.#stopped) return;
+    if (this.#stopping.signal.aborted) return;
     const wait = Math.max(0, at.getTime() - Date.now());
     // A timeout holds 24.8 days at most; a longer wait is made of several.
     this.#timer =
@@ -69,9 +70,11 @@ export class TimerListener {
         });
         return;
       } catch (error) {
-        if (retry === undefined || context === undefined || this.#stopped) return;
+        if (retry === undefined || context === undefined) return;
         if (retry.maxRetryCount >= 0 && context.retryCount >= retry.maxRetryCount) return;
-        await new Promise((resolve) => setTimeout(resolve, retryDelay(retry, context?.retryCount ?? 0)));
+        const { signal } = this.#stopping;
+        await sleep(retryDelay(retry, context.retryCount), undefined, { signal }).catch(() => {});
+        if (signal.aborted) return;
         context = nextTry(context, error);
       }
     }

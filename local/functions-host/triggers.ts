@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { IndexedFunction } from './function-index.ts';
 import type { QueueSettings } from './host-json.ts';
 import type { Invoker } from './invoker.ts';
@@ -59,10 +60,14 @@ export class Triggers {
     }
   }
 
-  async stop(): Promise<void> {
+  /** Starts nothing more and waits for what is running, but not for longer than the grace. */
+  async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
     await this.#starting;
-    await Promise.all([...this.#listeners.values()].map((listener) => listener.stop()));
+    const stopped = Promise.all([...this.#listeners.values()].map((listener) => listener.stop()));
+    const grace = new AbortController();
+    await Promise.race([stopped, sleep(graceMs, undefined, { signal: grace.signal })]);
+    grace.abort();
   }
 
   /** What the admin API asks for; nobody waits for the outcome, so it goes to the log. */

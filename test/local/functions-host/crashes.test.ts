@@ -1,4 +1,9 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { HostLog } from '../../../local/functions-host/log.ts';
+import { Supervisor } from '../../../local/functions-host/supervisor.ts';
 import { call, startApp } from './support.ts';
 
 const main = `
@@ -90,6 +95,37 @@ describe('a graceful stop', () => {
     const { text: second } = await call(app.host, '/api/pid');
     expect(second).not.toBe(first);
     expect(alive(first)).toBe(false);
+  });
+
+  it('waits ten seconds and no longer for a call that never ends', async () => {
+    const app = await startApp({ main });
+    const waiting = call(app.host, '/api/wait');
+    await app.logged("Executing 'Functions.wait'");
+    const begin = Date.now();
+    await app[Symbol.asyncDispose]();
+    expect(Date.now() - begin).toBeGreaterThan(9_000);
+    expect(Date.now() - begin).toBeLessThan(13_000);
+    expect((await waiting).status).toBe(500);
+  });
+
+  it('does not wait for an app that is still being loaded', async () => {
+    const options = { main: 'main.mjs' };
+    const directory = mkdtempSync(join(tmpdir(), 'gatepost-app-'));
+    writeFileSync(join(directory, 'host.json'), '{"version":"2.0"}');
+    writeFileSync(
+      join(directory, 'main.mjs'),
+      'console.log("loading"); await new Promise(() => setInterval(() => {}, 1000));',
+    );
+    const log = new HostLog({ log: undefined, logFile: undefined });
+    const gaveUp = () => {};
+    const supervisor = new Supervisor({ directory, ...options, settings: {}, log }, { started: gaveUp, gaveUp });
+    while (!log.lines().some((line) => line.includes('loading')))
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    const begin = Date.now();
+    await supervisor.stop();
+    expect(Date.now() - begin).toBeLessThan(5_000);
+    await expect(supervisor.worker()).rejects.toThrow('The host has stopped.');
+    rmSync(directory, { recursive: true });
   });
 
   it('twice is once', async () => {
