@@ -103,10 +103,21 @@ export class ObjectStore<V extends Version, O extends StoredObject<V> = StoredOb
     if (this.#objects.get(name.toLowerCase())?.deleted !== undefined) throw deletedButRecoverable(this.kind, name);
   }
 
-  /** Puts the version on top, and makes the object where there is none. */
-  add(name: string, version: V, fresh: () => O): O {
+  /** Tells whether there is an object of this name, deleted or not. */
+  holds(name: string): boolean {
+    this.#expire(name);
+    return this.#objects.has(name.toLowerCase());
+  }
+
+  findOrMake(name: string, fresh: () => O): O {
     const object = this.find(name) ?? fresh();
     this.#objects.set(name.toLowerCase(), object);
+    return object;
+  }
+
+  /** Puts the version on top, and makes the object where there is none. */
+  add(name: string, version: V, fresh: () => O): O {
+    const object = this.findOrMake(name, fresh);
     object.versions.push(version);
     this.#settings.touch();
     return object;

@@ -2,10 +2,14 @@ import type { FaultSwitch } from '../kit/faults.ts';
 import { serveHttps } from '../kit/https-server.ts';
 import { StateFile } from '../kit/state-file.ts';
 import type { TokenVerifier } from './access.ts';
+import { type CertificateStore, OwnedCertificates, type StoredCertificate } from './certificate-store.ts';
+import { certificateOperations } from './certificates.ts';
 import { faultBody } from './errors.ts';
+import { type IssuerState, issuerOperations } from './issuers.ts';
 import { type KeyVersion, keyOperations } from './keys.ts';
 import { ObjectStore, type StoredObject, type VaultSettings } from './object-store.ts';
 import { answerUnknown, toRoute } from './operations.ts';
+import { pendingOperations } from './pending-certificates.ts';
 import type { RoleAssignment } from './roles.ts';
 import { type SecretVersion, secretOperations } from './secrets.ts';
 
@@ -35,15 +39,16 @@ export interface Vault {
   close(): Promise<void>;
 }
 
-interface VaultState {
+interface VaultState extends IssuerState {
   secrets: StoredObject<SecretVersion>[];
   keys: StoredObject<KeyVersion>[];
+  certificates: StoredCertificate[];
 }
 
 /** Starts a key vault on loopback, with Azure RBAC, soft delete and challenge authentication. */
 export async function startVault(options: VaultOptions): Promise<Vault> {
   const name = options.name ?? 'gatepost';
-  const file = new StateFile<VaultState>(options.stateFile, () => ({ secrets: secrets.all(), keys: keys.all() }));
+  const file = new StateFile<VaultState>(options.stateFile, () => contents());
   const stored = file.read();
   const settings: VaultSettings = {
     name,
@@ -55,8 +60,24 @@ export async function startVault(options: VaultOptions): Promise<Vault> {
   };
   const secrets: ObjectStore<SecretVersion> = new ObjectStore('secrets', settings, stored?.secrets);
   const keys: ObjectStore<KeyVersion> = new ObjectStore('keys', settings, stored?.keys);
+  const certificates: CertificateStore = new ObjectStore('certificates', settings, stored?.certificates);
+  const owned = new OwnedCertificates(settings, certificates, keys, secrets);
+  const issuers: IssuerState = { issuers: stored?.issuers ?? [], contacts: stored?.contacts ?? [] };
+  const contents = (): VaultState => ({
+    secrets: secrets.all(),
+    keys: keys.all(),
+    certificates: certificates.all(),
+    ...issuers,
+  });
   const access = { vaultName: name, ...options };
-  const operations = [...secretOperations(settings, secrets), ...keyOperations(settings, keys)];
+  // The first match wins: fixed paths come before those with a name or a version in the same place.
+  const operations = [
+    ...secretOperations(settings, secrets),
+    ...keyOperations(settings, keys),
+    ...issuerOperations(settings, issuers),
+    ...pendingOperations(settings, owned),
+    ...certificateOperations(settings, owned),
+  ];
   const server = await serveHttps({
     target: 'vault',
     faults: options.faults,
