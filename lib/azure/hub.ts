@@ -24,7 +24,6 @@ import { HubRestClient, type HubRestOptions } from './hub-rest.ts';
 
 const apiVersion = 'api-version=2021-04-12';
 const generatedKeys = { type: 'sas', symmetricKey: { primaryKey: '', secondaryKey: '' } };
-const countPageSize = 1000;
 
 /**
  * The identity registry of an IoT Hub, over azure-iothub's `Registry` with our REST client inside. Needs the role
@@ -143,17 +142,9 @@ class HubRegistry implements Registry {
   }
 
   async count(where: string): Promise<number> {
-    let counted = 0;
-    let continuation: string | undefined;
-    do {
-      const page: Page<unknown> = await this.#query(`SELECT deviceId FROM devices WHERE ${where}`, {
-        size: countPageSize,
-        ...(continuation === undefined ? {} : { continuation }),
-      });
-      counted += page.rows.length;
-      continuation = page.continuation;
-    } while (continuation !== undefined);
-    return counted;
+    const sql = `SELECT COUNT() AS total FROM devices WHERE ${where}`;
+    const { rows } = await this.#query<{ total?: number }>(sql, { size: 1 });
+    return rows[0]?.total ?? 0;
   }
 
   async #query<T>(sql: string, page: { size: number; continuation?: string }): Promise<Page<T>> {

@@ -19,6 +19,14 @@ interface Entry {
 interface Count {
   devices: number;
   readAt: number;
+  /** Places that were taken for devices whose write has not ended yet. */
+  pending: Set<Promise<void>>;
+}
+
+/** A place behind a gateway, taken before the device is written. End it in one of both ways. */
+export interface Place {
+  keep(): unknown;
+  giveBack(): void;
 }
 
 const mostGateways = 1_000;
@@ -36,6 +44,7 @@ export class GatewayCache {
   readonly #entries = new Recent<string, Entry>(mostGateways);
   readonly #counts = new Recent<string, Count>(mostGateways);
   readonly #reads = new Map<string, Promise<KnownGateway>>();
+  readonly #turns = new Map<string, Promise<unknown>>();
 
   constructor(registry: Registry, seconds: number, now: () => number) {
     this.#registry = registry;
@@ -75,36 +84,57 @@ export class GatewayCache {
     throw orphan(deviceId, id);
   }
 
-  /** Whether a further device must first be counted, by what is remembered. */
-  looksFull(gateway: KnownGateway): boolean {
-    const count = this.#counts.get(gateway.scope);
-    return count !== undefined && count.devices >= gateway.maxDevices;
-  }
-
   /** How many devices and gateways are directly behind a scope, asked of the hub now. */
   async countNow(scope: string): Promise<number> {
     const devices = await this.#registry.count(childrenOf(scope));
-    this.#counts.set(scope, { devices, readAt: this.#now() });
+    const pending = this.#counts.get(scope)?.pending ?? new Set();
+    // While writes are on their way the count kept in step knows better.
+    if (pending.size === 0) this.#counts.set(scope, { devices, readAt: this.#now(), pending });
     return devices;
   }
 
   /**
-   * Takes a place behind a gateway; throws `gateway_full`. The answer gives the place back, for when the device did not come
-   * to be. Two instances may each give away the last place: the limit protects a gateway, it is not a licence.
+   * Takes a place behind a gateway; throws `gateway_full`. Two instances may each give away the last place, and the hub's
+   * queries lag behind its writes: the limit protects a gateway, it is not a licence.
    */
-  async reserve(gateway: KnownGateway): Promise<() => void> {
-    const { scope, maxDevices, id } = gateway;
+  async reserve(gateway: KnownGateway): Promise<Place> {
+    const { scope } = gateway;
+    const seen = this.#counts.get(scope);
+    const turn = (this.#turns.get(scope) ?? Promise.resolve()).then(() => this.#take(gateway, seen));
+    const settled = turn.then(noop, noop).then(() => {
+      if (this.#turns.get(scope) === settled) this.#turns.delete(scope);
+    });
+    this.#turns.set(scope, settled);
+    return turn;
+  }
+
+  /** @param seen the count when the caller came: a later one has been asked for meanwhile and need not be again. */
+  async #take({ scope, maxDevices, id }: KnownGateway, seen: Count | undefined): Promise<Place> {
     const held = this.#counts.get(scope);
-    if (held === undefined || this.#now() - held.readAt > countHeldMs || held.devices >= maxDevices) {
+    const isFresh = held !== undefined && (held !== seen || this.#now() - held.readAt <= countHeldMs);
+    if (!isFresh || (held.devices >= maxDevices && held === seen)) {
+      // A write on its way is in the hub's count or it is not: only when it has ended does the count mean something.
+      await Promise.all(held?.pending ?? []);
       await this.countNow(scope);
     }
     const count = this.#counts.get(scope);
-    if (count !== undefined && count.devices >= maxDevices) {
-      const detail = `The gateway ${id} has ${count.devices} of at most ${maxDevices} devices. Raise maxDevices or use another.`;
+    if (count === undefined || count.devices >= maxDevices) {
+      const detail = `The gateway ${id} has ${count?.devices} of at most ${maxDevices} devices. Raise maxDevices or use another.`;
       throw new GatepostError('gateway_full', detail);
     }
-    if (count !== undefined) count.devices += 1;
-    return () => this.left(scope);
+    count.devices += 1;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    count.pending.add(promise);
+    const end = () => {
+      resolve();
+      return count.pending.delete(promise);
+    };
+    return {
+      keep: end,
+      giveBack: () => {
+        if (end()) this.left(scope);
+      },
+    };
   }
 
   /** One device fewer behind a scope. */
@@ -124,6 +154,8 @@ export class GatewayCache {
     return gateway;
   }
 }
+
+function noop(): void {}
 
 /** The gateway that a twin describes; throws where there is none. */
 export function knownGateway(id: string, twin: TwinRecord | undefined): KnownGateway {

@@ -68,13 +68,14 @@ export async function putGateway(
     const parent = input.parent ? await checkedParent(fleet.registry, id, input.parent, twin) : undefined;
     const parentScopes = parent !== undefined ? [parent.scope] : input.parent === null ? [] : undefined;
     const isMoved = parent !== undefined && twin?.parentScopes[0] !== parent.scope;
-    const giveBack = isMoved ? await fleet.gateways.reserve(parent) : undefined;
+    const place = isMoved ? await fleet.gateways.reserve(parent) : undefined;
     const outcome = await write(fleet, id, input, twin, parentScopes).catch((error: unknown) => {
-      giveBack?.();
+      place?.giveBack();
       throw error;
     });
     fleet.gateways.drop(id);
-    if (outcome === 'lost') giveBack?.();
+    if (outcome === 'lost') place?.giveBack();
+    else place?.keep();
     if (outcome === 'replaced' && parentScopes !== undefined) fleet.gateways.left(twin?.parentScopes[0]);
     created ||= outcome === 'created';
     if (typeof outcome === 'object') {

@@ -42,8 +42,7 @@ export async function linkDevice<T extends KnownDevice>(
   let scopeRefused = false;
   for (let tries = 0; tries < mostTries; tries += 1) {
     const gateway = await fleet.gateways.parent(input.gateway);
-    // Behind a full gateway it may be one that is there already, so it is looked at before it is refused.
-    const before = readFirst || fleet.gateways.looksFull(gateway) ? await options.read() : undefined;
+    const before = readFirst ? await options.read() : undefined;
     if (before?.isEdge) throw isGateway(deviceId);
     options.check(before);
     try {
@@ -58,6 +57,11 @@ export async function linkDevice<T extends KnownDevice>(
       const written = await changeBehind(fleet, gateway, before, input, options);
       if (written !== undefined) return { gateway, created: false, before, written };
     } catch (error) {
+      // What is behind a full gateway already may stay: that is looked at before it is refused.
+      if (isFull(error) && !readFirst) {
+        readFirst = true;
+        continue;
+      }
       if (!(error instanceof InvalidScopeError) || scopeRefused) throw error;
       // The gateway that is remembered was deleted or made anew: what it is now decides.
       scopeRefused = true;
@@ -72,13 +76,17 @@ export function isGateway(deviceId: string): GatepostError {
   return new GatepostError('device_is_gateway', detail);
 }
 
+function isFull(error: unknown): boolean {
+  return error instanceof GatepostError && error.code === 'gateway_full';
+}
+
 async function createBehind(
   fleet: Fleet,
   gateway: KnownGateway,
   deviceId: string,
   input: DeviceInput,
 ): Promise<DeviceRecord | 'exists'> {
-  const giveBack = await fleet.gateways.reserve(gateway);
+  const place = await fleet.gateways.reserve(gateway);
   try {
     const written = await fleet.registry.createDevice({
       deviceId,
@@ -88,11 +96,11 @@ async function createBehind(
       authentication: newAuthentication(input.auth),
     });
     fleet.seen.set(deviceId, true);
-    if (written === 'exists') giveBack();
-    else verifyLink(written, gateway);
-    return written;
+    if (written === 'exists') place.giveBack();
+    else place.keep();
+    return written === 'exists' ? written : linked(written, gateway);
   } catch (error) {
-    giveBack();
+    place.giveBack();
     throw error;
   }
 }
@@ -111,15 +119,14 @@ async function changeBehind<T extends KnownDevice>(
     return undefined;
   }
   if (current !== before) options.check(current);
-  const isMoved = current.deviceScope !== gateway.scope;
-  const giveBack = isMoved ? await fleet.gateways.reserve(gateway) : undefined;
+  const place = current.deviceScope === gateway.scope ? undefined : await fleet.gateways.reserve(gateway);
   try {
     const written = await fleet.registry.replaceDevice(asAsked(current, gateway, input));
-    verifyLink(written, gateway);
-    if (isMoved) fleet.gateways.left(current.deviceScope);
-    return written;
+    place?.keep();
+    if (place !== undefined) fleet.gateways.left(current.deviceScope);
+    return linked(written, gateway);
   } catch (error) {
-    giveBack?.();
+    place?.giveBack();
     if (error instanceof GatepostError && error.code === 'precondition_failed') return undefined;
     throw error;
   }
@@ -154,8 +161,8 @@ function asAsked(device: DeviceRecord, gateway: KnownGateway, input: DeviceInput
 }
 
 /** The answer of the write is the read-back: a credential is released only for a device that is linked. */
-function verifyLink(written: DeviceRecord, gateway: KnownGateway): void {
-  if (written.deviceScope === gateway.scope) return;
+function linked(written: DeviceRecord, gateway: KnownGateway): DeviceRecord {
+  if (written.deviceScope === gateway.scope) return written;
   const detail = `IoT Hub took the device but did not put it behind ${gateway.id}. Repeat the call.`;
   throw new GatepostError('upstream_refused', detail);
 }

@@ -33,8 +33,8 @@ export interface NewDevice {
   deviceId: string;
   status: Status;
   isEdge: boolean;
-  deviceScope?: string;
-  parentScopes?: string[];
+  deviceScope?: string | undefined;
+  parentScopes?: string[] | undefined;
   authentication: Authentication;
 }
 
