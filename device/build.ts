@@ -7,14 +7,12 @@ import { promisify } from 'node:util';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const root = dirname(fileURLToPath(import.meta.url));
-const output = join(root, 'dist');
 
 const common = {
   bundle: true,
   platform: 'node',
   format: 'esm',
   target: 'node20',
-  outdir: output,
   outExtension: { '.js': '.mjs' },
   logLevel: 'warning',
 } satisfies BuildOptions;
@@ -48,28 +46,30 @@ const requireBanner = {
 };
 
 /**
- * Builds the published package into `device/dist`: one file for the command line, one for the library, one for the SDK
+ * Builds the published package into `output`, by default `device/dist`: one file for the command line, one for the library, one for the SDK
  * that both load when they connect, and the declarations. The SDK is bundled because it brings 57 MB and 200 packages
  * along, of which a device needs one megabyte.
  */
-export async function buildDevice(): Promise<void> {
+export async function buildDevice(output: string = join(root, 'dist')): Promise<void> {
   await rm(output, { recursive: true, force: true });
-  await Promise.all([buildEntries(), buildSdk(), buildTypes()]);
+  await Promise.all([buildEntries(output), buildSdk(output), buildTypes(output)]);
   await chmod(join(output, 'gatepost-device.mjs'), 0o755);
 }
 
-async function buildEntries(): Promise<void> {
+async function buildEntries(output: string): Promise<void> {
   await build({
     ...common,
+    outdir: output,
     entryPoints: { 'gatepost-device': join(root, 'src/gatepost-device.ts'), index: join(root, 'src/index.ts') },
     plugins: [sdkApart, builtinsLater],
     banner: requireBanner,
   });
 }
 
-async function buildSdk(): Promise<void> {
+async function buildSdk(output: string): Promise<void> {
   await build({
     ...common,
+    outdir: output,
     entryPoints: { sdk: join(root, 'src/sdk.ts') },
     minify: true,
     // Stack traces and class names of the SDK are what its users search for.
@@ -82,9 +82,15 @@ async function buildSdk(): Promise<void> {
   });
 }
 
-async function buildTypes(): Promise<void> {
+async function buildTypes(output: string): Promise<void> {
   const compiler = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc');
-  await promisify(execFile)(process.execPath, [compiler, '-p', join(root, 'tsconfig.build.json')]);
+  await promisify(execFile)(process.execPath, [
+    compiler,
+    '-p',
+    join(root, 'tsconfig.build.json'),
+    '--outDir',
+    join(output, 'types'),
+  ]);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildDevice();

@@ -20,6 +20,14 @@ export interface NewClient {
   guard: GatewayOnlyMqtt;
 }
 
+/**
+ * The packages of the device SDK as they come with this one, for what a program needs beside the client: `common.Message`
+ * to send telemetry, `device.Twin`, `common.errors`.
+ */
+export function loadSdk(): Promise<Sdk> {
+  return import('./sdk.ts');
+}
+
 /** Builds a client that can reach nothing but the gateway. It is not open yet. */
 export function newClient(
   sdk: Sdk,

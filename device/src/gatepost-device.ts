@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 import { main } from './cli.ts';
 
+// The bundled SDK calls url.parse(), of which Node warns: nothing that the person who runs this can mend.
+process.noDeprecation = true;
+
 const stopping = new AbortController();
 // Only `run` has something to finish; `join` ends at once, as Node does by itself.
 if (process.argv[2] === 'run') {

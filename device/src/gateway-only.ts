@@ -58,9 +58,13 @@ export class GatewayOnlyMqtt implements MqttProvider {
     return client;
   }
 
-  /** Drops the connection without a goodbye: for a peer that does not answer. */
-  destroy(): void {
-    this.#socket?.destroy();
+  /** Drops the connection without a goodbye, for a peer that does not answer. Resolves when the SDK has seen it go. */
+  async destroy(): Promise<void> {
+    const socket = this.#socket;
+    if (socket === undefined || socket.closed) return;
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.destroy();
+    await closed;
   }
 
   #isGateway(uri: string): boolean {

@@ -1,4 +1,4 @@
-export type { ClientCertificate } from './client.ts';
+export { type ClientCertificate, loadSdk, type Sdk } from './client.ts';
 export { type ConnectOptions, connect } from './connect.ts';
 export type { OnboardingDocument, TrustBundle, TrustedRoot } from './document.ts';
 export { type DeviceErrorCode, GatepostDeviceError } from './errors.ts';

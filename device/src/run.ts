@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff, type BackoffOptions } from './backoff.ts';
-import { telemetryMessage } from './client.ts';
+import { loadSdk, telemetryMessage } from './client.ts';
 import { type DeviceErrorCode, GatepostDeviceError, reasonOf } from './errors.ts';
 import { type BadLine, readTelemetry, type TelemetryLine } from './lines.ts';
 import { Outbox } from './outbox.ts';
@@ -81,8 +81,8 @@ class Runner {
     else void this.#read();
     try {
       while (session !== undefined) {
-        await this.#deliver(session);
-        await session.close();
+        const isLost = await this.#deliver(session);
+        await (isLost ? session.drop() : session.close());
         session = this.#isOver() ? undefined : await this.#again();
       }
     } finally {
@@ -116,11 +116,12 @@ class Runner {
   #endInput(limitMs: number): void {
     this.#outbox.end();
     clearTimeout(this.#deadline);
+    if (this.#outbox.isDone) this.#stop();
     if (!this.#isOver()) this.#deadline = setTimeout(() => this.#stop(), limitMs);
   }
 
-  /** Sends on one session until all is acknowledged, the session is lost, or the run is over. */
-  async #deliver(session: Session): Promise<void> {
+  /** Sends on one session until all is acknowledged, the run is over, or the session is lost: then it answers true. */
+  async #deliver(session: Session): Promise<boolean> {
     const { log } = this.#options;
     const { subject, notAfter } = session.peer.certificate;
     log(
@@ -143,13 +144,14 @@ class Runner {
     session.client.removeAllListeners('disconnect');
     if (this.#outbox.isDone) this.#stop();
     if (performance.now() - begun >= steadyMs) this.#backoff.reset();
-    if (lost.fault === undefined) return;
+    if (lost.fault === undefined) return false;
     this.#lastFault = lost.fault;
     if (!this.#isOver()) log(`${lost.fault.message}; ${this.#outbox.size} lines wait`);
+    return true;
   }
 
   async #sendAll(session: Session, lost: Lost, isStopped: () => boolean): Promise<void> {
-    const sdk = await import('./sdk.ts');
+    const sdk = await loadSdk();
     for (;;) {
       const item = await this.#outbox.take(isStopped);
       if (item === undefined) return;

@@ -1,5 +1,5 @@
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { type ClientCertificate, newClient, noRetry } from './client.ts';
+import { type ClientCertificate, loadSdk, newClient, noRetry } from './client.ts';
 import { parseConnectionString } from './connection-string.ts';
 import { mqttAddress, type OnboardingDocument, rootsPem } from './document.ts';
 import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
@@ -27,8 +27,10 @@ export interface SessionOptions {
 export interface Session {
   client: Client | ModuleClient;
   peer: ProvenPeer;
-  /** Closes, and drops the socket where the peer does not answer in time. Never throws. */
+  /** Says goodbye and waits for what is under way, but not for long. Never throws. */
   close(): Promise<void>;
+  /** Ends a connection that is not worth a goodbye: mqtt.js would wait for acknowledgements that do not come. */
+  drop(): Promise<void>;
 }
 
 const closeTimeoutMs = 5_000;
@@ -43,11 +45,15 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const timeoutMs = options.timeoutMs ?? 30_000;
   checkCredential(string, options);
   // Loading the SDK takes longer than the handshake: do both at once.
-  const loading = import('./sdk.ts');
+  const loading = loadSdk();
   loading.catch(() => {});
   await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
   const sdk = await loading;
   const { client, guard } = newClient(sdk, string, gateway, options.certificate);
+  const drop = async () => {
+    await guard.destroy();
+    await closeClient(client, guard);
+  };
   if (options.sdkRetries === false) client.setRetryPolicy(noRetry(sdk));
   try {
     await client.setOptions({
@@ -62,9 +68,9 @@ export async function openSession(options: SessionOptions): Promise<Session> {
         'The SDK says it is connected, but no proven connection to the gateway exists.',
       );
     }
-    return { client, peer: guard.peer, close: () => closeClient(client, guard) };
+    return { client, peer: guard.peer, close: () => closeClient(client, guard), drop };
   } catch (error) {
-    await closeClient(client, guard);
+    await drop();
     throw explainOpen(error, guard, options.document);
   }
 }
@@ -92,7 +98,7 @@ async function closeClient(client: Client | ModuleClient, guard: GatewayOnlyMqtt
   } catch {
     // Whatever it was, the connection goes.
   }
-  guard.destroy();
+  await guard.destroy();
 }
 
 /**
