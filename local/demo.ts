@@ -81,7 +81,7 @@ async function trustAndRegister({ api, calls, narrator }: Stage, gateway: Gatewa
   const name = `${gateway.id}-root`;
   await api.call({ method: 'POST', path: '/api/v1/roots', body: { name, pem: gateway.root } });
   calls.tell(['vault', 'storage']);
-  narrator.fact('SHA-256', fingerprint(gateway));
+  narrator.fact('SHA-256', `${fingerprint(gateway).slice(0, 32)}…`);
 
   narrator.step(`and registers ${gateway.id} as a gateway`);
   const body = { hostname: gateway.hostname, ports: { mqtt: gateway.ports.mqtt } };
@@ -208,15 +208,16 @@ async function main(): Promise<number> {
   const interrupted = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort());
   const limit = AbortSignal.timeout(limitMs);
-  const folder = mkdtempSync(join(tmpdir(), 'gatepost-demo-'));
+  let folder: string | undefined;
   try {
+    folder = mkdtempSync(join(tmpdir(), 'gatepost-demo-'));
     await perform(narrator, folder, AbortSignal.any([interrupted.signal, limit]));
     return 0;
   } catch (error) {
     narrator.failure(explain(error, interrupted.signal, limit));
     return interrupted.signal.aborted ? interruptedCode : 1;
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   }
 }
 
