@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listen } from '../kit/https-server.ts';
 import { type FunctionFault, type IndexedFunction, indexFunctions } from './function-index.ts';
@@ -84,7 +85,7 @@ class Host implements FunctionsHost {
   #running: Running | undefined;
 
   constructor(options: FunctionsHostOptions) {
-    this.#options = options;
+    this.#options = { ...options, directory: resolve(options.directory) };
     this.#settings = appSettings(options.env ?? {}, options.storageConnectionString);
     this.#log = new HostLog({ log: options.log, logFile: options.logFile });
     this.#keys = new KeyRing(options.keys ?? {});

@@ -1,6 +1,6 @@
 import { glob, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { LogCore } from './core-api.ts';
 
@@ -56,7 +56,7 @@ async function entryPoints(directory: string, pattern: string): Promise<string[]
       /[*?{}[\]!]/.test(pattern) ? 'Found zero files matching the supplied pattern' : 'File does not exist',
     );
   }
-  return files.map((file) => file.slice(directory.length).replace(/^[\\/]+/, '')).sort();
+  return files.map((file) => relative(directory, file)).sort();
 }
 
 async function loadFile(path: string, moduleByDefault: boolean): Promise<void> {

@@ -1,7 +1,8 @@
 import { readdirSync, realpathSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
+import { startFunctionsHost } from '../../../local/functions-host/host.ts';
 import { call, prelude, startApp, type TestApp } from './support.ts';
 
 const hello = "app.http('hello', { handler: () => ({ body: 'Hello' }) });";
@@ -30,6 +31,26 @@ describe('start-up of an app', () => {
       { main: './other.js' },
     );
     expect(app.host.functions).toEqual(['hello']);
+  });
+
+  it('finds the app in a relative folder, and an entry point outside it', async () => {
+    await using outside = await startApp({ main: hello });
+    await using app = await startApp({}, { main: join(outside.directory, 'main.js') });
+    expect(app.host.functions).toEqual(['hello']);
+    const host = await startFunctionsHost({ directory: relative(process.cwd(), outside.directory) });
+    expect(host.functions).toEqual(['hello']);
+    await host.close();
+  });
+
+  it('knows a function by its name, as id too', async () => {
+    await using app = await startApp({
+      main: `${hello}
+        const model = require('@azure/functions-core').getProgrammingModel();
+        const original = model.getInvocationModel;
+        model.getInvocationModel = (context) => { console.log('id ' + context.request.functionId + ' of ' + model.name); return original.call(model, context); };`,
+    });
+    await call(app.host, '/api/hello');
+    await app.logged('id hello of @azure/functions');
   });
 
   it('loads ES modules and, in a package of type module, CommonJS by its extension', async () => {
