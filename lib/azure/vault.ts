@@ -1,6 +1,6 @@
 import type { Agent } from 'node:https';
 import type { TokenCredential } from '@azure/identity';
-import type { CertificateClient } from '@azure/keyvault-certificates';
+import type { CertificateClient, CertificateContentType } from '@azure/keyvault-certificates';
 import type { SecretClient } from '@azure/keyvault-secrets';
 import type { Config } from '../config.ts';
 import { GatepostError } from '../errors.ts';
@@ -107,15 +107,22 @@ async function putCertificate(
   const isPem = authority.format === 'pem';
   const bytes = Buffer.from(authority.content.reveal(), isPem ? 'utf8' : 'base64');
   const password = isPem ? undefined : authority.password?.reveal();
+  const contentType: CertificateContentType = isPem ? pemType : pfxType;
+  const settings = {
+    ...(password === undefined ? {} : { password }),
+    policy: { contentType, exportable: false, issuerName: 'Unknown' },
+    // Not exportable: the key signs in the vault and never comes out. The client (4.10.3) only looks at `policy` for the
+    // encoding and sends `certificatePolicy`, which its types lack: without it every imported key could be exported.
+    certificatePolicy: {
+      keyProperties: { exportable: false },
+      secretProperties: { contentType },
+      issuerParameters: { name: 'Unknown' },
+    },
+    tags: { ...tags },
+  };
   return putOn(shelf, name, tags.sha256, async () => {
     const imported = await retrying(call, 'import a certificate', (abortSignal) =>
-      client.importCertificate(name, bytes, {
-        ...(password === undefined ? {} : { password }),
-        // Not exportable: the key signs in the vault and never comes out.
-        policy: { contentType: isPem ? pemType : pfxType, exportable: false, issuerName: 'Unknown' },
-        tags: { ...tags },
-        abortSignal,
-      }),
+      client.importCertificate(name, bytes, { ...settings, abortSignal }),
     );
     return imported.properties.version;
   });
