@@ -10,6 +10,8 @@ import {
   startHubUnderTest,
 } from './support.ts';
 
+type Query = ReturnType<HubUnderTest['registry']['createQuery']>;
+
 let under: HubUnderTest;
 let scope: string;
 
@@ -29,11 +31,16 @@ beforeAll(async () => {
 
 afterAll(() => under.stop());
 
+/** The promise form of `next()` never sends the token of the page before by itself: it would answer the first for ever. */
+async function nextPage(query: Query): Promise<Record<string, unknown>[]> {
+  return (await query.next(query.continuationToken)).result as Record<string, unknown>[];
+}
+
 async function rows(sql: string, size?: number): Promise<Record<string, unknown>[]> {
   const query = under.registry.createQuery(sql, size);
   const all: Record<string, unknown>[] = [];
   do {
-    all.push(...((await query.next()).result as Record<string, unknown>[]));
+    all.push(...(await nextPage(query)));
   } while (query.hasMoreResults);
   return all;
 }
@@ -96,7 +103,7 @@ describe('azure-iothub Registry: queries', () => {
   it('answers in pages that join without a gap', async () => {
     const query = under.registry.createQuery('select deviceId from devices', 2);
     const pages: unknown[][] = [];
-    do pages.push((await query.next()).result as unknown[]);
+    do pages.push(await nextPage(query));
     while (query.hasMoreResults);
     expect(pages.map((page) => page.length)).toEqual([2, 2, 1]);
     expect(pages.flat()).toEqual(
