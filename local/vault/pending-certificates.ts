@@ -50,6 +50,8 @@ class PendingCertificates {
     const privateKey = this.#keyFor(name, policy);
     const csr = await makeRequest(policy, privateKey);
     const made = issuer === 'Self' ? await makeSelfSigned(policy, privateKey, new Date()) : undefined;
+    // Signing took a moment, in which somebody else may have begun.
+    this.#owned.checkFree(name);
     const pending = { privateKey: toPkcs8(privateKey), csr: csr.toString('base64'), issuer, tags, enabled };
     const object = this.#owned.begin(name, policy, { ...pending, status: 'inProgress', cancellationRequested: false });
     const reply = { status: 202, body: this.#operation(object, find(object)) };

@@ -204,6 +204,19 @@ describe('a PFX', () => {
   });
 });
 
+describe('the policy of an import', () => {
+  it('does not arrive as CertificateClient 4.10.3 documents it: what was to stay inside can be exported', async () => {
+    const options = {
+      password: 'fixture',
+      policy: { contentType: 'application/x-pkcs12' as const, exportable: false },
+    };
+    const certificate = await admin.certificates.importCertificate('trap', fixture('ec-aes256'), options);
+    expect(certificate.policy?.exportable).toBe(true);
+    const { value } = await admin.secrets.getSecret('trap');
+    expect(readPfx(Buffer.from(value ?? '', 'base64'), '').keys).toHaveLength(1);
+  });
+});
+
 describe('an import is refused', () => {
   const noKey =
     'No certificate with private key found in the specified X.509 certificate content. Please specify X.509 certificate content with only one certificate containing private key.';
