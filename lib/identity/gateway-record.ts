@@ -96,8 +96,10 @@ export function describeGateway(
   const auth: AuthView = describeAuthentication(twin.authentication);
   const kept = {
     id: twin.deviceId,
-    ...settings,
+    hostname: settings.hostname,
     parent: gatewayIdOfScope(twin.parentScopes[0]) ?? null,
+    maxDevices: settings.maxDevices,
+    ports: settings.ports,
     auth,
     enabled: twin.status === 'enabled',
     deviceScope: twin.deviceScope ?? '',
