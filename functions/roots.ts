@@ -193,6 +193,6 @@ function deleteRoot(services: Services): Route {
 
 /** What operators see of a record: not where the vault keeps it. */
 function shown(record: RootRecord): z.output<typeof root> {
-  const { objectName: _objectName, version: _version, ...rest } = record;
-  return rest;
+  const { name, kind, state, sha256, subject, serialNumber, notBefore, notAfter, createdAt } = record;
+  return { name, kind, state, sha256, subject, serialNumber, notBefore, notAfter, createdAt };
 }

@@ -161,7 +161,6 @@ export function defineRoute<
 export function serve(route: Route, authenticate: Authenticator): Handler {
   const bodyOptional = route.body?.safeParse(undefined).success === true;
   return async (request, context) => {
-    const started = performance.now();
     const clientRequestId = sanitizedId(request.headers.get('x-ms-client-request-id'));
     const log = createLog((level, line) => context[level](line), {
       route: route.name,
@@ -175,7 +174,6 @@ export function serve(route: Route, authenticate: Authenticator): Handler {
     answer.headers['x-ms-request-id'] = context.invocationId;
     if (clientRequestId !== undefined) answer.headers['x-ms-client-request-id'] = clientRequestId;
     if (request.method === 'HEAD') delete answer.body;
-    log.debug('answered', { status: answer.status, durationMs: Math.round(performance.now() - started) });
     return answer;
   };
 }
