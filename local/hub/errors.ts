@@ -30,6 +30,8 @@ const catalogue = {
   TooManyModulesOnDevice: [413, 413003],
   ConfigurationCountLimitExceeded: [413, 413101],
   ThrottlingException: [429, 429001],
+  ServerError: [500, 500001],
+  ServiceUnavailable: [503, 503001],
   GatewayTimeout: [504, 504101],
 } as const;
 
@@ -61,6 +63,18 @@ export function errorReply(error: HubError, shape: ErrorBody, now: Date): Reply 
   // An offline device has only ever been seen in shape B.
   const isNew = shape === 'B' || error.code === 'DeviceNotOnline' || error.code === 'GatewayTimeout';
   return { status: error.status, headers, body: isNew ? bodyB(error, now) : bodyA(error, now) };
+}
+
+/** The body of an armed `status` fault; empty, as of a front end, for a status that the hub itself does not answer. */
+export function faultBody(status: number, shape: ErrorBody, now: Date): string | object {
+  const names: Record<number, HubErrorName> = {
+    429: 'ThrottlingException',
+    500: 'ServerError',
+    503: 'ServiceUnavailable',
+    504: 'GatewayTimeout',
+  };
+  const name = names[status];
+  return name === undefined ? '' : (errorReply(new HubError(name, name), shape, now).body ?? '');
 }
 
 function bodyA(error: HubError, now: Date): object {

@@ -8,7 +8,7 @@ import { configurationRoutes } from './configuration-routes.ts';
 import { authenticateDevice } from './device-authentication.ts';
 import { deviceRoutes } from './device-routes.ts';
 import { ConnectedDevices, type HubDevices, type ReceivedMessage } from './devices.ts';
-import { type ErrorBody, HubError } from './errors.ts';
+import { type ErrorBody, faultBody, HubError } from './errors.ts';
 import type { Principal } from './model.ts';
 import { queryRoutes } from './query-routes.ts';
 import { HubRegistry, type RegistryState } from './registry.ts';
@@ -120,7 +120,14 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     ...configurationRoutes(registry),
   ].map((route) => toRoute(context, route));
   const { faults, tls, port = 0 } = options;
-  const server = await serveHttps({ target: 'hub', faults, tls, routes, port });
+  const server = await serveHttps({
+    target: 'hub',
+    faults,
+    tls,
+    routes,
+    port,
+    faultBody: (status) => faultBody(status, errorBody, now()),
+  });
   const connectionStringOf: Hub['connectionStringOf'] = (name) => {
     const policy = policies.find((one) => one.name === name);
     if (policy === undefined) throw new HubError('ArgumentInvalid', `There is no policy ${name}.`);

@@ -90,7 +90,7 @@ describe('shared access policies', () => {
     expect(await allowed(sasToken(under.hub.hostname, key, { policy }))).toEqual(expected);
   });
 
-  it('iothubowner reaches everything, with either key in the real client', async () => {
+  it('iothubowner reaches everything', async () => {
     const key = keyIn(under.hub.connectionString);
     const reached = await reach(sasToken(under.hub.hostname, key, { policy: 'iothubowner' }));
     expect(Object.values(reached)).not.toContain(false);
@@ -190,24 +190,24 @@ describe('Entra roles', () => {
 
 describe("a device's own key", () => {
   it('manages its own modules, as aziot-identityd does, and nothing else', async () => {
-    const device = await createDevice(under.registry, 'box');
+    const device = await createDevice(under.registry, 'Box');
     const key = device.authentication.symmetricKey.primaryKey ?? '';
+    // It writes the audience in lower case.
     const authorization = sasToken(`${under.hub.hostname}/devices/box`, key);
-    const path = `/devices/box/modules/agent?${version}`;
-    const body = { moduleId: 'agent', deviceId: 'box' };
+    const path = `/devices/Box/modules/agent?${version}`;
+    const body = { moduleId: 'agent', deviceId: 'Box' };
     expect((await request(under, 'PUT', path, { authorization, body })).status).toBe(200);
     expect((await request(under, 'PUT', path, { authorization, body, headers: { 'if-match': '*' } })).status).toBe(200);
-    expect(await statusOf(authorization, '/devices/box/modules')).toBe(200);
-    expect(await statusOf(authorization, '/devices/box/modules/agent', 'DELETE')).toBe(204);
-    expect(await statusOf(authorization, '/devices/box')).toBe(401);
-    expect(await statusOf(authorization, '/twins/box')).toBe(401);
+    expect(await statusOf(authorization, '/devices/Box/modules')).toBe(200);
+    expect(await statusOf(authorization, '/devices/Box/modules/agent', 'DELETE')).toBe(204);
+    expect(await statusOf(authorization, '/devices/Box')).toBe(401);
+    expect(await statusOf(authorization, '/twins/Box')).toBe(401);
     expect(await statusOf(authorization, '/devices/gateway/modules')).toBe(401);
   });
 
   it('may change the keys of its $edgeHub, but not remove it', async () => {
     const gateway = await getDevice(under.registry, 'gateway');
     const key = gateway.authentication.symmetricKey.secondaryKey ?? '';
-    // aziot-identityd writes the audience in lower case.
     const authorization = sasToken(`${under.hub.hostname}/devices/gateway`, key);
     const path = `/devices/gateway/modules/%24edgeHub?${version}`;
     const symmetricKey = {

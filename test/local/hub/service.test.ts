@@ -85,6 +85,7 @@ describe('faults', () => {
     under.faults.add({ target: 'hub', match: { method: 'PUT' }, fault: { status: 503, retryAfter: 7 }, times: 1 });
     const refused = await refusal(under.registry.create({ deviceId: 'pump' }));
     expect(refused).toMatchObject({ error: 'ServiceUnavailableError', status: 503 });
+    expect(refused).toMatchObject({ body: expect.stringContaining('ErrorCode:ServiceUnavailable') });
     await createDevice(under.registry, 'pump');
   });
 
