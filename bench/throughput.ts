@@ -4,7 +4,7 @@ import { plainApp } from './kit/apps.ts';
 import type { Bench } from './kit/bench.ts';
 import { deviceToken } from './kit/device-token.ts';
 import { caller, deviceId, moduleId, rootName, startFleet } from './kit/fleet.ts';
-import { requestsPerSecond } from './kit/load.ts';
+import { LoadClient } from './kit/load.ts';
 import { median, table } from './kit/numbers.ts';
 
 const bundle = '/api/v1/trust-bundle';
@@ -16,13 +16,14 @@ export const throughput: Bench = {
   name: 'throughput',
   about: 'requests per second of every read, against a no-op function in the same host',
   async run({ smoke, print }) {
-    const seconds = smoke ? 0.2 : 3;
+    const seconds = smoke ? 0.1 : 3;
     const rounds = smoke ? 1 : 3;
     const plain = await plainApp();
     const host = await startFunctionsHost({ directory: plain.directory });
     const fleet = await startFleet();
+    const client = new LoadClient();
     const measure = (url: string, headers: Record<string, string> = {}) =>
-      requestsPerSecond({ url, headers, seconds, connections });
+      client.requestsPerSecond({ url, headers, seconds, connections });
     const measurePlain = () => measure(`${host.url}/noop`);
     try {
       await measurePlain();
@@ -47,6 +48,7 @@ export const throughput: Bench = {
         good: ofBundle >= 0.5,
       };
     } finally {
+      client.close();
       await fleet.close();
       await host.close();
       plain.remove();

@@ -1,9 +1,8 @@
-import { once } from 'node:events';
 import { Agent, request } from 'node:http';
-import type { Load } from './load.ts';
+import type { Load, LoadAnswer } from './load.ts';
 
 /** One GET; rejects any answer that is not a success, since a refusal is cheap to give. */
-function get({ url, headers = {} }: Load, agent: Agent): Promise<void> {
+function get({ url, headers }: Load, agent: Agent): Promise<void> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { agent, headers }, (response) => {
       const status = response.statusCode ?? 0;
@@ -32,10 +31,9 @@ async function run(load: Load): Promise<number> {
   return count / ((performance.now() - begun) / 1000);
 }
 
-const [load] = await once(process, 'message');
-try {
-  process.send?.({ perSecond: await run(load) });
-} catch (error) {
-  process.send?.({ error: error instanceof Error ? error.message : String(error) });
-}
-process.disconnect();
+process.on('message', (load: Load) => {
+  run(load).then(
+    (perSecond) => process.send?.({ perSecond } satisfies LoadAnswer),
+    (error: Error) => process.send?.({ error: error.message } satisfies LoadAnswer),
+  );
+});
