@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import type { ConnectionOptions, PeerCertificate, TLSSocket } from 'node:tls';
 import common from 'azure-iot-common';
 import device, { type Client, type ModuleClient } from 'azure-iot-device';
 import deviceMqtt from 'azure-iot-device-mqtt';
@@ -7,7 +8,7 @@ import { GatewayCertificateProvider, GatewayTokenProvider } from '../../device/s
 import { connect } from '../../device/src/connect.ts';
 import { GatewayOnlyMqtt } from '../../device/src/gateway-only.ts';
 import { joinWithDocument } from '../../device/src/join.ts';
-import { selfSigned } from '../../local/kit/certificates.ts';
+import { issue, selfSigned } from '../../local/kit/certificates.ts';
 import {
   type Broker,
   type DocumentParts,
@@ -115,6 +116,36 @@ test('whatever the SDK asks for, nothing but the gateway is ever connected to', 
     expect(error).toMatchObject({ code: 'peer_not_gateway', exitCode: 13 });
   }
   expect(asked).toEqual([]);
+});
+
+test('each connection of the SDK is held to the roots and the name, whatever options it came with', () => {
+  let used: ConnectionOptions = {};
+  const stream = Object.assign(new EventEmitter(), { getPeerX509Certificate: () => undefined }) as unknown as TLSSocket;
+  const mqtt = {
+    connect(_uri: string, options: object) {
+      used = options;
+      return Object.assign(new EventEmitter(), { stream });
+    },
+  };
+  const roots = pki.root.certificate;
+  const guard = new GatewayOnlyMqtt(mqtt, { host: 'localhost', port: 8883, roots });
+  const loose = { ca: 'another', rejectUnauthorized: false, checkServerIdentity: () => undefined, keepalive: 7 };
+  guard.connect('mqtts://localhost', loose);
+  expect(used).toMatchObject({ ca: roots, rejectUnauthorized: true, keepalive: 7 });
+  const certificateFor = (name: string) =>
+    ({ subject: { CN: name }, subjectaltname: `DNS:${name}` }) as PeerCertificate;
+  expect(used.checkServerIdentity?.('evil.example', certificateFor('localhost'))).toBeUndefined();
+  expect(used.checkServerIdentity?.('evil.example', certificateFor('evil.example'))).toBeInstanceOf(Error);
+});
+
+test('a gateway that comes back with another name is refused on reconnection, before the credential is sent', async () => {
+  const gateway = await startBroker(pki);
+  const client = await open({ document: documentFor(gateway), sdkRetries: false });
+  gateway.setCertificate(await issue(pki.edgeCa, { commonName: 'gw.example', names: ['gw.example'] }));
+  const before = gateway.connects.length;
+  gateway.disconnect('sensor-1');
+  await expect(client.sendEvent(new common.Message('{}'))).rejects.toThrow();
+  expect(gateway.connects).toHaveLength(before);
 });
 
 function once(emitter: EventEmitter, event: string): Promise<unknown[]> {
