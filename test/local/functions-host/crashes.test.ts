@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +9,7 @@ import { Supervisor } from '../../../local/functions-host/supervisor.ts';
 import { call, startApp } from './support.ts';
 
 const main = `
+  setInterval(() => {}, 1000);
   app.http('pid', { handler: () => ({ body: String(process.pid) }) });
   app.http('wait', { handler: () => new Promise(() => {}) });
   app.http('slow', { handler: async () => { await new Promise((resolve) => setTimeout(resolve, 300)); return { body: 'finished' }; } });
@@ -126,6 +129,29 @@ describe('a graceful stop', () => {
     expect(Date.now() - begin).toBeLessThan(5_000);
     await expect(supervisor.worker()).rejects.toThrow('The host has stopped.');
     rmSync(directory, { recursive: true });
+  });
+
+  it('leaves Ctrl-C, which a terminal sends to the worker as well, to the host', async () => {
+    await using app = await startApp({ main });
+    const { text: pid } = await call(app.host, '/api/pid');
+    process.kill(Number(pid), 'SIGINT');
+    expect((await call(app.host, '/api/pid')).text).toBe(pid);
+  });
+
+  it('is not needed for the worker to end with its host: a host that is killed leaves no process', async () => {
+    await using app = await startApp({ main });
+    const host = JSON.stringify(new URL('../../../local/functions-host/host.ts', import.meta.url).href);
+    const program = `const { startFunctionsHost } = await import(${host});
+      console.log((await startFunctionsHost({ directory: ${JSON.stringify(app.directory)} })).url);`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const url = String((await once(child.stdout, 'data'))[0]).trim();
+    const pid = await (await fetch(`${url}/api/pid`)).text();
+    child.kill('SIGKILL');
+    const deadline = Date.now() + 5000;
+    while (alive(pid) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(alive(pid)).toBe(false);
   });
 
   it('twice is once', async () => {

@@ -112,7 +112,9 @@ describe('a response that is not streamed', () => {
   });
 
   it('has no body with 204 and 304', async () => {
-    expect(await get('noContent')).toMatchObject({ status: 204, text: '' });
+    const noContent = await get('noContent');
+    expect(noContent).toMatchObject({ status: 204, text: '' });
+    expect(noContent.headers['content-length']).toBeUndefined();
     const notModified = await get('notModified');
     expect(notModified).toMatchObject({ status: 304, text: '' });
     expect(notModified.headers.etag).toBe('"1"');

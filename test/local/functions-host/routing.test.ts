@@ -109,7 +109,7 @@ describe('keys', () => {
           app.http('away', { handler });`,
       },
       {
-        keys: { master: 'm', host: { default: 'h' }, functions: { closed: { default: 'f' } } },
+        keys: { master: 'm', host: { default: 'h' }, functions: { CLOSED: { default: 'f' } } },
         env: { 'AzureWebJobs.off.Disabled': 'true', 'AzureWebJobs.away.Disabled': '1' },
       },
     );

@@ -18,7 +18,7 @@ describe('start-up of an app', () => {
       `${prelude}globalThis.order = [...(globalThis.order ?? []), '${name}'];
        app.http('${name}', { handler: () => ({ jsonBody: globalThis.order }) });`;
     await using app = await startApp({
-      packageJson: { main: '{index.js,src/*.js}' },
+      packageJson: { main: '{src/*.js,index.js}' },
       files: { 'src/b.js': file('b'), 'src/a.js': file('a'), 'index.js': file('index') },
     });
     expect(app.host.functions).toEqual(['a', 'b', 'index']);
