@@ -65,6 +65,8 @@ function readPem(value: string): Parts {
   const text = value.includes('-----BEGIN') ? value : Buffer.from(value, 'base64').toString('latin1');
   const blocks = [...text.matchAll(/-----BEGIN ([A-Z0-9 ]+)-----([\sA-Za-z0-9+/=]+)-----END \1-----/g)];
   if (blocks.length === 0) throw badParameter(unreadablePem);
+  // What begins and is no block has lines that PEM does not have, such as the headers of an old encrypted key.
+  if (text.split('-----BEGIN ').length - 1 !== blocks.length) throw badParameter(unexpectedPem);
   const parts: Parts = { keys: [], certificates: [] };
   for (const [, label, content] of blocks) {
     const der = Buffer.from(content ?? '', 'base64');

@@ -43,7 +43,6 @@ export async function makeSelfSigned(policy: CertificatePolicy, privateKey: KeyO
       keys,
       signingAlgorithm: signingAlgorithm(privateKey),
       extensions: [
-        new x509.BasicConstraintsExtension(false, undefined, true),
         ...requestedExtensions(policy),
         await x509.SubjectKeyIdentifierExtension.create(keys.publicKey, false, crypto),
         await x509.AuthorityKeyIdentifierExtension.create(keys.publicKey, false, crypto),
@@ -54,10 +53,19 @@ export async function makeSelfSigned(policy: CertificatePolicy, privateKey: KeyO
   return Buffer.from(certificate.rawData);
 }
 
+/** The key usages of a certificate, in the names that a policy has for them. */
+export function keyUsages(der: Buffer): string[] {
+  const extension = new x509.X509Certificate(new Uint8Array(der)).getExtension(x509.KeyUsagesExtension);
+  const flags = extension?.usages ?? 0;
+  const known = Object.entries(x509.KeyUsageFlags).filter(([, flag]) => typeof flag === 'number');
+  return known.filter(([, flag]) => (flags & Number(flag)) !== 0).map(([name]) => name);
+}
+
 function requestedExtensions(policy: CertificatePolicy): x509.Extension[] {
   const { key_usage: usages = [], ekus = [] } = policy.x509_props;
   const names = alternativeNames(policy);
   return [
+    new x509.BasicConstraintsExtension(false),
     ...(usages.length === 0 ? [] : [new x509.KeyUsagesExtension(usageFlags(usages), true)]),
     ...(ekus.length === 0 ? [] : [new x509.ExtendedKeyUsageExtension(ekus)]),
     ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
@@ -77,7 +85,7 @@ function usageFlags(usages: string[]): x509.KeyUsageFlags {
 function alternativeNames(policy: CertificatePolicy): Extract<Names, unknown[]> {
   const types = { dns_names: 'dns', emails: 'email', upns: 'upn', uris: 'url', ipAddresses: 'ip' } as const;
   return Object.entries(types).flatMap(([kind, type]) =>
-    (policy.x509_props.sans[kind] ?? []).map((value) => ({ type, value })),
+    (policy.x509_props.sans?.[kind] ?? []).map((value) => ({ type, value })),
   );
 }
 
@@ -86,7 +94,10 @@ function subjectOf(policy: CertificatePolicy): string {
   const invalid = badParameter(`Property subject has invalid value: '${subject}'.`);
   let read: string;
   try {
-    read = new x509.Name(subject).toString();
+    // The service takes `cn=` for `CN=`, the library does not.
+    read = new x509.Name(
+      subject.replace(/(^|[,+]\s*)([a-z]+)=/g, (_all, before, type) => `${before}${type.toUpperCase()}=`),
+    ).toString();
   } catch {
     throw invalid;
   }

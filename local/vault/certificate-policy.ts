@@ -1,5 +1,6 @@
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import { pem, pkcs12 } from './certificate-content.ts';
+import { keyUsages } from './certificate-making.ts';
 import { readFlag, readNumber, readObject, readText, readTexts } from './checks.ts';
 import { badParameter } from './errors.ts';
 import { publicJwk } from './key-material.ts';
@@ -10,10 +11,12 @@ export interface CertificatePolicy {
   secret_props: { contentType: string };
   x509_props: {
     subject: string;
-    sans: Record<string, string[]>;
+    sans?: Record<string, string[]>;
     ekus?: string[];
     key_usage?: string[];
     validity_months: number;
+    /** Answered, never taken: the public policy has no such field. */
+    basic_constraints: { ca: boolean };
   };
   issuer: { name: string };
   lifetime_actions: unknown[];
@@ -25,8 +28,8 @@ const defaults = { validityMonths: 12, rsaBits: 2048, curve: 'P-256' };
 /** Reads the policy of a creation: what is left out takes the service's default, or `base`'s value. */
 export function readPolicy(raw: Record<string, unknown>, now: number, base?: CertificatePolicy): CertificatePolicy {
   const names = readObject(raw, 'x509_props');
-  const issuer = readText(readObject(raw, 'issuer') ?? {}, 'name') ?? base?.issuer.name;
-  if (!issuer) throw badParameter('Property policy.issuer has invalid value');
+  // Without an issuer the certificate is made by hand (Monitor and manage certificate creation, Key Vault documentation).
+  const issuer = readText(readObject(raw, 'issuer') ?? {}, 'name') ?? base?.issuer.name ?? 'Unknown';
   return {
     key_props: readKeyProperties(readObject(raw, 'key_props') ?? {}, base),
     secret_props: { contentType: readContentType(raw) ?? base?.secret_props.contentType ?? pkcs12 },
@@ -58,9 +61,11 @@ export function importPolicy(
     secret_props: { contentType: readContentType(raw) ?? pkcs12 },
     x509_props: {
       subject: certificate.subject.split('\n').join(', '),
-      sans: dns.length > 0 ? { dns_names: dns } : {},
+      ...(dns.length > 0 ? { sans: { dns_names: dns } } : {}),
       ...(certificate.keyUsage === undefined ? {} : { ekus: certificate.keyUsage }),
-      validity_months: Math.max(1, Math.round(months)),
+      key_usage: keyUsages(certificate.raw),
+      validity_months: Math.max(1, Math.ceil(months)),
+      basic_constraints: { ca: certificate.ca },
     },
     issuer: { name: readText(readObject(raw, 'issuer') ?? {}, 'name') ?? 'Unknown' },
     lifetime_actions: readLifetimeActions(raw) ?? defaultActions('Unknown'),
@@ -111,6 +116,7 @@ function readNames(raw: Record<string, unknown>, base?: CertificatePolicy): Cert
     ekus: readTexts(raw, 'ekus') ?? base?.x509_props.ekus ?? ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'],
     key_usage: readTexts(raw, 'key_usage') ?? base?.x509_props.key_usage ?? ['digitalSignature', 'keyEncipherment'],
     validity_months: months,
+    basic_constraints: { ca: false },
   };
 }
 

@@ -19,7 +19,7 @@ export interface PendingOperation {
   privateKey: string;
   csr: string;
   issuer: string;
-  status: 'inProgress' | 'completed' | 'cancelled';
+  status: 'inProgress' | 'completed';
   cancellationRequested: boolean;
   requestId: string;
   enabled: boolean;
@@ -71,7 +71,8 @@ export class OwnedCertificates {
     if (this.certificates.find(name)?.pending?.status === 'inProgress') {
       const message =
         "A new key vault certificate can not be created or imported while a pending key vault certificate's status is inProgress.";
-      throw new VaultError(409, 'Conflict', message);
+      // The status says conflict, the code forbidden (Monitor and manage certificate creation, Key Vault documentation).
+      throw new VaultError(409, 'Forbidden', message);
     }
   }
 

@@ -171,7 +171,7 @@ class Keys {
   }
 
   recover({ params: { name = '' } }: Call): Reply {
-    if (this.#keys.getDeleted(name).managed) throw managedByKeyVault('keys', 'recover');
+    this.#keys.checkNotOwned(name, 'recover');
     const object = this.#keys.recover(name);
     return { status: 200, body: this.#bundle(object, latest(object)) };
   }

@@ -98,6 +98,11 @@ export class ObjectStore<V extends Version, O extends StoredObject<V> = StoredOb
     if (this.find(name)?.managed) throw managedByKeyVault(this.kind, operation);
   }
 
+  /** Makes sure that a certificate does not own the object, deleted or not. */
+  checkNotOwned(name: string, operation: string): void {
+    if (this.#objects.get(name.toLowerCase())?.managed) throw managedByKeyVault(this.kind, operation);
+  }
+
   checkFree(name: string): void {
     this.#expire(name);
     if (this.#objects.get(name.toLowerCase())?.deleted !== undefined) throw deletedButRecoverable(this.kind, name);
@@ -139,7 +144,10 @@ export class ObjectStore<V extends Version, O extends StoredObject<V> = StoredOb
   }
 
   recover(name: string): O {
-    const object = this.getDeleted(name);
+    this.#expire(name);
+    const object = this.#objects.get(name.toLowerCase());
+    // The recordings of the clients' own tests show that the service misses the object, not the deleted object.
+    if (object?.deleted === undefined) throw notFound(this.kind, name);
     delete object.deleted;
     this.#settings.touch();
     return object;

@@ -12,6 +12,10 @@ import type { VaultSettings } from './object-store.ts';
 import type { Call, Operation } from './operations.ts';
 import { objectId } from './shapes.ts';
 
+const toBeMerged = 'Pending certificate created. Please Perform Merge to complete the request.';
+const beingMade =
+  'Pending certificate created. Certificate request is in progress. This may take some time based on the issuer provider. Please check again later.';
+
 /** The operations that make a certificate: create, watch or cancel it, and merge what a CA signed. */
 export function pendingOperations(settings: VaultSettings, owned: OwnedCertificates): Operation[] {
   const service = new PendingCertificates(settings, owned);
@@ -37,7 +41,7 @@ class PendingCertificates {
   }
 
   /** `Self` is signed here and now, `Unknown` waits for a merge. The answer says "in progress" for both, as Azure's does. */
-  async create({ params: { name = '' }, body }: Call): Promise<Reply> {
+  async create({ params: { name = '' }, query, body }: Call): Promise<Reply> {
     const tags = readTags(body);
     const { enabled = true } = readAttributes(body);
     this.#owned.checkFree(name);
@@ -54,17 +58,23 @@ class PendingCertificates {
     this.#owned.checkFree(name);
     const pending = { privateKey: toPkcs8(privateKey), csr: csr.toString('base64'), issuer, tags, enabled };
     const object = this.#owned.begin(name, policy, { ...pending, status: 'inProgress', cancellationRequested: false });
-    const reply = { status: 202, body: this.#operation(object, find(object)) };
-    if (made !== undefined) this.#complete(object, find(object), new X509Certificate(made), []);
+    const operation = find(object);
+    const location = `${this.#id(object)}/pending?api-version=${query.get('api-version')}&request_id=${operation.requestId}`;
+    const reply = { status: 202, headers: { location, 'retry-after': '0' }, body: this.#operation(object, operation) };
+    if (made !== undefined) this.#complete(object, operation, new X509Certificate(made), []);
     return reply;
   }
 
-  get({ params: { name = '' } }: Call): Reply {
+  /** A `request_id` in the query is a filter: another operation's is not found. */
+  get({ params: { name = '' }, query }: Call): Reply {
     const object = this.#object(name);
-    return { status: 200, body: this.#operation(object, find(object)) };
+    const pending = find(object);
+    if ((query.get('request_id') ?? pending.requestId) !== pending.requestId) throw noPending(name);
+    const headers = pending.status === 'inProgress' ? { 'retry-after': '0' } : {};
+    return { status: 200, headers, body: this.#operation(object, pending) };
   }
 
-  merge({ params: { name = '' }, body }: Call): Reply {
+  merge({ params: { name = '' }, query, body }: Call): Reply {
     const object = this.#object(name);
     const pending = find(object);
     if (pending.status !== 'inProgress') {
@@ -72,9 +82,7 @@ class PendingCertificates {
     }
     const given = readTexts(body, 'x5c') ?? [];
     if (given.length === 0) throw badParameter('Property x5c has invalid value\r\n');
-    const certificates = given.map((text) =>
-      parseCertificate(Buffer.from(text, 'base64'), 'Property x5c has invalid value\r\n'),
-    );
+    const certificates = given.map(readX5c);
     const privateKey = createPrivateKey(pending.privateKey);
     const certificate = certificates.find((candidate) => candidate.checkPrivateKey(privateKey));
     if (certificate === undefined) throw badParameter(keyMismatch);
@@ -83,16 +91,18 @@ class PendingCertificates {
     pending.tags = readTags(body) ?? pending.tags;
     const chain = certificates.filter((other) => other !== certificate).map((other) => other.raw);
     const version = this.#complete(object, pending, certificate, chain);
-    return { status: 201, body: bundle(this.#settings, object, version) };
+    const location = `${this.#id(object)}?api-version=${query.get('api-version')}`;
+    return { status: 201, headers: { location }, body: bundle(this.#settings, object, version) };
   }
 
+  /** A cancellation is only asked for. Nobody but the caller could act on it, so that the operation stays in progress. */
   cancel({ params: { name = '' }, body }: Call): Reply {
     const object = this.#object(name);
     const pending = find(object);
     if (readFlag(body, 'cancellation_requested') !== true) {
       throw badParameter('Property cancellation_requested has invalid value');
     }
-    if (pending.status === 'inProgress') pending.status = 'cancelled';
+    if (pending.status !== 'inProgress') throw badParameter(`The operation's status is ${pending.status}.`);
     pending.cancellationRequested = true;
     this.#settings.touch();
     return { status: 200, body: this.#operation(object, pending) };
@@ -125,23 +135,35 @@ class PendingCertificates {
     return object;
   }
 
+  #id(object: StoredCertificate): string {
+    return objectId(this.#settings, 'certificates', object.name);
+  }
+
   #operation(object: StoredCertificate, pending: PendingOperation): Record<string, unknown> {
-    const id = objectId(this.#settings, 'certificates', object.name);
-    const isWaiting = pending.status === 'inProgress' && pending.issuer === 'Unknown';
-    const details = isWaiting
-      ? 'Pending certificate created. Please Perform Merge to complete the request.'
-      : undefined;
+    const id = this.#id(object);
+    const details = pending.issuer === 'Self' ? beingMade : toBeMerged;
     return {
       id: `${id}/pending`,
       issuer: { name: pending.issuer },
       csr: pending.csr,
       cancellation_requested: pending.cancellationRequested,
       status: pending.status,
-      ...(details === undefined ? {} : { status_details: details }),
+      ...(pending.status === 'inProgress' ? { status_details: details } : {}),
       ...(pending.status === 'completed' ? { target: id } : {}),
       request_id: pending.requestId,
     };
   }
+}
+
+/**
+ * One certificate of a merge. The clients' README sends base64 of base64, which the recordings of their own tests show to
+ * be taken.
+ */
+function readX5c(text: string): X509Certificate {
+  const bytes = Buffer.from(text, 'base64');
+  const isText = /^[A-Za-z0-9+/=\s]+(-----END CERTIFICATE-----\s*)?$/.test(bytes.toString('latin1'));
+  const der = isText ? Buffer.from(bytes.toString('latin1').replace(/-----[A-Z ]+-----/g, ''), 'base64') : bytes;
+  return parseCertificate(der, 'Property x5c has invalid value\r\n');
 }
 
 function find(object: StoredCertificate): PendingOperation {

@@ -124,7 +124,7 @@ class Secrets {
   }
 
   recover({ params: { name = '' } }: Call): Reply {
-    if (this.#secrets.getDeleted(name).managed) throw managedByKeyVault('secrets', 'recover');
+    this.#secrets.checkNotOwned(name, 'recover');
     const object = this.#secrets.recover(name);
     return { status: 200, body: this.#bundle(object, latest(object)) };
   }

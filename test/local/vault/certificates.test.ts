@@ -253,6 +253,14 @@ describe('an import is refused', () => {
     );
   });
 
+  it('with a key that is encrypted as OpenSSL 1 did it', async () => {
+    const made = await selfSigned({ commonName: 'Old form', keyType: 'rsa-2048' });
+    const options = { type: 'pkcs1', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' } as const;
+    const old = createPrivateKey(made.privateKey).export(options);
+    const refused = await refusal(importPem('encrypted', `${old}${made.certificate}`, { password: 'secret' }));
+    expect(refused.message).toContain('is in an unexpected format');
+  });
+
   it('with a key that is encrypted', async () => {
     const encrypted = createPrivateKey(root.privateKey).export({
       type: 'pkcs8',

@@ -132,6 +132,16 @@ describe('a certificate from an unknown issuer', () => {
     expect((await cloud.call('GET', '/certificates/merged/pending')).body.status).toBe('completed');
   });
 
+  it('is what a policy without an issuer means, and answers where to look', async () => {
+    const body = { policy: { x509_props: { subject: 'cn=by-hand' } } };
+    const answer = await cloud.call('POST', '/certificates/by-hand/create', { body });
+    expect(answer.body).toMatchObject({ issuer: { name: 'Unknown' }, status: 'inProgress' });
+    expect(answer.headers.location).toBe(
+      `https://gatepost.vault.azure.net/certificates/by-hand/pending?api-version=2025-07-01&request_id=${answer.body.request_id}`,
+    );
+    expect((await csrOf('by-hand')).subject).toBe('CN=by-hand');
+  });
+
   it('is listed only when what is pending is asked for', async () => {
     await admin.certificates.beginCreateCertificate('unlisted', policy, quick);
     const plain = await collect(admin.certificates.listPropertiesOfCertificates());
@@ -144,9 +154,12 @@ describe('a certificate from an unknown issuer', () => {
     const poller = await admin.certificates.beginCreateCertificate('cancelled', policy, quick);
     await poller.cancelOperation();
     expect((await cloud.call('GET', '/certificates/cancelled/pending')).body).toMatchObject({
-      status: 'cancelled',
+      status: 'inProgress',
       cancellation_requested: true,
     });
+    const { request_id: requestId } = (await cloud.call('GET', '/certificates/cancelled/pending')).body;
+    expect((await cloud.call('GET', `/certificates/cancelled/pending?request_id=${requestId}`)).status).toBe(200);
+    expect((await cloud.call('GET', '/certificates/cancelled/pending?request_id=other')).status).toBe(404);
     await admin.certificates.deleteCertificateOperation('cancelled');
     expect(await cloud.call('GET', '/certificates/cancelled/pending')).toMatchObject({
       status: 404,
@@ -169,7 +182,7 @@ describe('making a certificate is refused', () => {
     const policy = { issuerName: 'Unknown', subject: 'CN=busy', keyType: 'EC' as const };
     await admin.certificates.beginCreateCertificate('busy', policy, quick);
     const refused = await refusal(admin.certificates.beginCreateCertificate('busy', policy, quick));
-    expect(refused).toMatchObject({ statusCode: 409, code: 'Conflict' });
+    expect(refused).toMatchObject({ statusCode: 409, code: 'Forbidden' });
     expect(refused.message).toBe(
       "A new key vault certificate can not be created or imported while a pending key vault certificate's status is inProgress.",
     );
@@ -180,7 +193,6 @@ describe('making a certificate is refused', () => {
 
   it.each([
     ['without a policy', {}],
-    ['without an issuer', { policy: { x509_props: { subject: 'CN=x' } } }],
     [
       'with an issuer that is not connected',
       { policy: { issuer: { name: 'DigiCert' }, x509_props: { subject: 'CN=x' } } },
@@ -211,6 +223,14 @@ describe('making a certificate is refused', () => {
   });
 });
 
+it('a merge as the README of the client shows it, encoded twice, is taken', async () => {
+  const policy = { issuerName: 'Unknown', subject: 'CN=twice', keyType: 'EC' as const };
+  await admin.certificates.beginCreateCertificate('twice', policy, quick);
+  const signed = await signRequest(await csrOf('twice'));
+  const merged = await admin.certificates.mergeCertificate('twice', [Buffer.from(signed.toString('base64'))]);
+  expect(Buffer.from(merged.cer ?? [])).toEqual(signed);
+});
+
 describe('a merge is refused', () => {
   it('of a certificate for another key, of noise, of nothing, and without a pending certificate', async () => {
     const policy = { issuerName: 'Unknown', subject: 'CN=merge', keyType: 'EC' as const };
@@ -219,18 +239,20 @@ describe('a merge is refused', () => {
     const refused = await refusal(admin.certificates.mergeCertificate('merge', [foreign]));
     expect(refused).toMatchObject({ statusCode: 400, code: 'BadParameter' });
     expect(refused.message).toContain('does not match the public part of the specified private key');
-    // What the README of the SDK shows goes out encoded twice, and is refused.
-    const twice = Buffer.from((await signRequest(await csrOf('merge'))).toString('base64'));
-    expect((await refusal(admin.certificates.mergeCertificate('merge', [twice]))).message).toContain('x5c');
+    expect((await refusal(admin.certificates.mergeCertificate('merge', [Buffer.from('noise')]))).message).toContain(
+      'x5c',
+    );
     expect((await cloud.call('POST', '/certificates/merge/pending/merge', { body: { x5c: [] } })).status).toBe(400);
     expect((await refusal(admin.certificates.mergeCertificate('absent', [foreign]))).statusCode).toBe(404);
     expect((await csrOf('merge')).subject).toBe('CN=merge');
   });
 
-  it('once it is complete', async () => {
+  it('once it is complete, and so is a cancellation', async () => {
     await (
       await admin.certificates.beginCreateCertificate('complete', { issuerName: 'Self', subject: 'CN=x' }, quick)
     ).pollUntilDone();
+    const cancel = { body: { cancellation_requested: true } };
+    expect((await cloud.call('PATCH', '/certificates/complete/pending', cancel)).status).toBe(400);
     const refused = await refusal(
       admin.certificates.mergeCertificate('complete', [new X509Certificate(root.certificate).raw]),
     );

@@ -242,7 +242,13 @@ describe('a deleted secret', () => {
       status: 404,
       error: { code: 'SecretNotFound', message: 'Deleted Secret not found: never' },
     });
-    expect((await cloud.call('POST', '/deletedsecrets/never/recover')).status).toBe(404);
+    expect(await cloud.call('POST', '/deletedsecrets/never/recover')).toMatchObject({
+      status: 404,
+      error: {
+        code: 'SecretNotFound',
+        message: expect.stringContaining('A secret with (name/id) never was not found'),
+      },
+    });
     expect((await cloud.call('DELETE', '/secrets/never')).status).toBe(404);
   });
 });
