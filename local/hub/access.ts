@@ -16,7 +16,7 @@ export interface Policy {
 
 /** A data action of Entra roles, below `Microsoft.Devices/IotHubs/`. */
 export type Action =
-  | `${'devices' | 'configurations'}/${'read' | 'write' | 'delete'}`
+  | `${'devices' | 'configurations' | 'jobs'}/${'read' | 'write' | 'delete'}`
   | `twins/${'read' | 'write'}`
   | 'statistics/read'
   | 'configurations/applyToEdgeDevice/action'

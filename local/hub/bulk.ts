@@ -1,6 +1,7 @@
 import type { Reply } from '../kit/https-server.ts';
 import { HubError } from './errors.ts';
-import { checkCondition, checkId, type HubRegistry, readObject } from './registry.ts';
+import { twinEtag } from './model.ts';
+import { checkCondition, checkId, type HubRegistry, readDesired, readObject } from './registry.ts';
 
 const maxItems = 100;
 
@@ -26,7 +27,7 @@ export function bulk(registry: HubRegistry, body: unknown): Reply {
     try {
       if (seen.has(deviceId)) throw new HubError('ArgumentInvalid', `Device ${deviceId} is there twice.`);
       seen.add(deviceId);
-      apply(registry, deviceId, given);
+      applyItem(registry, deviceId, given, 'create');
     } catch (error) {
       if (!(error instanceof HubError)) throw error;
       errors.push({ deviceId, errorCode: error.errorCode, errorStatus: error.message });
@@ -36,36 +37,40 @@ export function bulk(registry: HubRegistry, body: unknown): Reply {
   return { status: isSuccessful ? 200 : 400, body: { isSuccessful, errors, warnings: [] } };
 }
 
-function apply(registry: HubRegistry, id: string, given: Record<string, unknown>): void {
+/**
+ * Does what an item's `importMode` asks for. Tags and desired properties come with a new device or by `updateTwin`. Only an
+ * import job knows `createOrUpdate`, its default.
+ */
+export function applyItem(
+  registry: HubRegistry,
+  id: string,
+  given: Record<string, unknown>,
+  fallback: 'create' | 'createOrUpdate',
+): void {
   checkId(id, undefined, 'device');
   if (given.moduleId !== undefined) throw new HubError('ArgumentInvalid', 'Modules are not changed in bulk here.');
-  const mode = String(given.importMode ?? 'create').toLowerCase();
-  const isConditional = mode.endsWith('ifmatchetag');
-  // The REST model names it eTag, azure-iothub leaves it as etag.
-  const etag = given.eTag ?? given.etag;
-  const checkEtag = (current: string): void => {
-    if (!isConditional) return;
-    if (typeof etag !== 'string' || etag === '') throw new HubError('ArgumentInvalid', 'The eTag is missing.');
-    checkCondition({ etag: etag.replaceAll('"', '') }, current);
-  };
-  switch (mode) {
-    case 'create':
-      if (registry.devices.has(id)) throw new HubError('DeviceAlreadyExists', `Device ${id} already registered`);
-      registry.createDevice(id, given, true);
-      return;
-    case 'update':
-    case 'updateifmatchetag': {
-      const device = registry.device(id);
-      checkEtag(device.etag);
-      registry.replaceDevice(device, given);
-      return;
-    }
-    case 'delete':
-    case 'deleteifmatchetag':
-      checkEtag(registry.device(id).etag);
-      registry.deleteDevice(id, undefined);
-      return;
-    default:
-      throw new HubError('ArgumentInvalid', `The importMode '${String(given.importMode)}' is not known.`);
+  const mode = String(given.importMode ?? fallback).toLowerCase();
+  const known = ['create', 'update', 'updatetwin', 'delete', ...(fallback === 'create' ? [] : ['createorupdate'])];
+  const verb = mode.replace(/ifmatchetag$/, '');
+  if (!known.includes(verb) || (mode !== verb && verb === 'create')) {
+    throw new HubError('ArgumentInvalid', `The importMode '${String(given.importMode)}' is not known.`);
   }
+  const old = registry.devices.get(id);
+  if (verb === 'create' || (verb === 'createorupdate' && old === undefined)) {
+    if (old !== undefined) throw new HubError('DeviceAlreadyExists', `Device ${id} already registered`);
+    registry.createDevice(id, given, true);
+    return;
+  }
+  const device = registry.device(id);
+  // The REST model names it eTag, azure-iothub leaves it as etag.
+  const etag = verb === 'updatetwin' ? given.twinETag : (given.eTag ?? given.etag);
+  if (mode !== verb) checkEtag(etag, verb === 'updatetwin' ? twinEtag(device.twin) : device.etag);
+  if (verb === 'delete') registry.deleteDevice(id, undefined);
+  else if (verb === 'updatetwin') registry.patchTwin(id, null, { tags: given.tags, properties: readDesired(given) });
+  else registry.replaceDevice(device, given);
+}
+
+function checkEtag(etag: unknown, current: string): void {
+  if (typeof etag !== 'string' || etag === '') throw new HubError('ArgumentInvalid', 'The eTag is missing.');
+  checkCondition({ etag: etag.replaceAll('"', '') }, current);
 }

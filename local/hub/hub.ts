@@ -9,6 +9,8 @@ import { authenticateDevice } from './device-authentication.ts';
 import { deviceRoutes } from './device-routes.ts';
 import { ConnectedDevices, type HubDevices, type ReceivedMessage } from './devices.ts';
 import { type ErrorBody, faultBody, HubError } from './errors.ts';
+import { jobRoutes } from './job-routes.ts';
+import { RegistryJobs } from './jobs.ts';
 import type { Principal } from './model.ts';
 import { queryRoutes } from './query-routes.ts';
 import { HubRegistry, type RegistryState } from './registry.ts';
@@ -85,6 +87,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   file.touch();
   const throttle = new Throttle(now);
   throttle.set(options.throttle);
+  const jobs = new RegistryJobs(registry);
   const devices = new ConnectedDevices(registry, throttle, now);
   let errorBody: ErrorBody = 'A';
   const context: RouteContext & { certificateAuthorities: readonly string[] } = {
@@ -118,6 +121,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     ...deviceRoutes(registry),
     ...twinRoutes(registry, devices),
     ...configurationRoutes(registry),
+    ...jobRoutes(jobs),
   ].map((route) => toRoute(context, route));
   const { faults, tls, port = 0 } = options;
   const server = await serveHttps({
@@ -148,6 +152,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     },
     devices,
     close: async () => {
+      jobs.close();
       await head.close();
       await server.close();
       file.flush();

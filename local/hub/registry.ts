@@ -316,7 +316,8 @@ function readIotEdge(capabilities: unknown): boolean {
   return iotEdge ?? false;
 }
 
-function readDesired(given: Given): object {
+/** The desired properties that an item of a bulk request brings. */
+export function readDesired(given: Given): object {
   const properties = given.properties === undefined || given.properties === null ? {} : readObject(given.properties);
   return { desired: properties.desired };
 }
