@@ -1,4 +1,5 @@
 import type { Registry as IotHubRegistry } from 'azure-iothub/dist/registry.js';
+import { GatepostError } from '../errors.ts';
 import { sameAuthentication } from '../identity/authentication.ts';
 import {
   type DeviceRecord,
@@ -160,6 +161,7 @@ class HubRegistry implements Registry {
       const rows = answer.body as T[];
       return typeof continuation === 'string' && continuation !== '' ? { rows, continuation } : { rows };
     } catch (error) {
+      if (statusOf(error) === 400 && page.continuation !== undefined) throw staleContinuation(error);
       throw translated(error);
     }
   }
@@ -194,6 +196,13 @@ function statusOf(error: unknown): number | undefined {
 
 function isUncertain(error: unknown): boolean {
   return error instanceof HubError && error.uncertain;
+}
+
+/** The SQL is ours, so it is the token that the hub refuses: tampered with, or too old. */
+function staleContinuation(cause: unknown): GatepostError {
+  const detail = 'The list cannot be continued from there any more: begin it anew.';
+  const errors = [{ pointer: 'query/continuation', detail }];
+  return new GatepostError('invalid_request', `query/continuation: ${detail}`, { cause, errors });
 }
 
 function ifMatch(etag: string): Record<string, string> {

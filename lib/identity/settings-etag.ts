@@ -11,7 +11,8 @@ export interface Conditions {
 /**
  * The entity tag of a resource that the hub keeps in two objects (identity and twin), each with an etag of its own: a hash
  * over its settings, so that it needs no read beyond the one that gave the settings. What moves by itself (connection,
- * counts) stays out. The hub's own etags guard the writes.
+ * counts) stays out. The hub's own etags guard the writes, each its own object: of two writes at the same moment by the same
+ * tag, one that changes the identity only and one that changes the tags only can both pass, as no hub call spans the two.
  */
 export function settingsEtag(settings: unknown): string {
   return strongEtag(createHash('sha256').update(canonical(settings)).digest('base64url').slice(0, 22));

@@ -259,3 +259,8 @@ describe('when the hub is in trouble, the registry', () => {
     for (const secret of [hubToken, 'Bearer', ...keysOf(device)]) expect(shown).not.toContain(secret);
   });
 });
+
+it('a list that cannot be continued from where the caller says is a fault of the caller', async () => {
+  const page = { size: 2, continuation: 'made-up' };
+  expect(await problemOf(registry.queryTwins('capabilities.iotEdge = false', page))).toBe('invalid_request');
+});

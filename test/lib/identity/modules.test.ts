@@ -1,10 +1,10 @@
-import { createHmac, randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { putDevice } from '../../../lib/identity/devices.ts';
 import type { Fleet } from '../../../lib/identity/fleet.ts';
 import { putGateway } from '../../../lib/identity/gateways.ts';
 import { deleteModule, ensureModules, getModule, putModule } from '../../../lib/identity/modules.ts';
 import { problemOf, startTestHub, type TestHub } from '../../support/hub.ts';
+import { asHubOwner } from '../../support/hub-owner.ts';
 
 let bench: TestHub;
 let fleet: Fleet;
@@ -50,7 +50,9 @@ it('a module needs a device that is none of the gateways', async () => {
 
 it('a module that the Identity Service of the device owns is left alone', async () => {
   const deviceId = await newDevice();
-  await makeManagedModule(deviceId, 'agent');
+  const owned = { deviceId, moduleId: 'agent', managedBy: 'IotEdge' };
+  const { status } = await asHubOwner(bench.hub, 'PUT', `/devices/${deviceId}/modules/agent`, owned);
+  expect(status).toBe(200);
   expect(await problemOf(putModule(fleet, deviceId, 'agent'))).toBe('module_managed');
   expect(await problemOf(deleteModule(fleet, deviceId, 'agent'))).toBe('module_managed');
   expect(await problemOf(ensureModules(fleet, deviceId, ['agent'], false))).toBe('module_managed');
@@ -71,39 +73,3 @@ it('a module whose making was cut off is there when it is asked for again', asyn
   bench.faults.add({ target: 'hub', match: { path: '/modules/' }, fault: { cut: 'after' }, times: 1 });
   expect((await putModule(fleet, deviceId, 'meter')).view.id).toBe('meter');
 });
-
-/** As the IoT Edge runtime marks its own: by the policy of the hub's owner, which may set `managedBy`. */
-async function makeManagedModule(deviceId: string, moduleId: string): Promise<void> {
-  const { hub } = bench;
-  const key = /SharedAccessKey=(.*)$/.exec(hub.connectionString)?.[1] ?? '';
-  const expiry = Math.floor(Date.now() / 1000) + 600;
-  const resource = encodeURIComponent(hub.hostname);
-  const mac = createHmac('sha256', Buffer.from(key, 'base64')).update(`${resource}\n${expiry}`).digest('base64');
-  const { request } = await import('node:https');
-  const body = JSON.stringify({ deviceId, moduleId, managedBy: 'IotEdge' });
-  const status = await new Promise<number | undefined>((resolve, reject) => {
-    const sent = request(
-      {
-        host: '127.0.0.1',
-        port: hub.port,
-        rejectUnauthorized: false,
-        method: 'PUT',
-        path: `/devices/${deviceId}/modules/${moduleId}?api-version=2021-04-12`,
-        headers: {
-          Host: hub.hostname,
-          'Content-Type': 'application/json',
-          'Content-Length': Buffer.byteLength(body),
-          'Request-Id': randomUUID(),
-          Authorization: `SharedAccessSignature sr=${resource}&sig=${encodeURIComponent(mac)}&se=${expiry}&skn=iothubowner`,
-        },
-      },
-      (response) => {
-        response.resume();
-        response.on('end', () => resolve(response.statusCode));
-      },
-    );
-    sent.on('error', reject);
-    sent.end(body);
-  });
-  expect(status).toBe(200);
-}
