@@ -86,9 +86,9 @@ class PendingCertificates {
     const privateKey = createPrivateKey(pending.privateKey);
     const certificate = certificates.find((candidate) => candidate.checkPrivateKey(privateKey));
     if (certificate === undefined) throw badParameter(keyMismatch);
-    const { enabled } = readAttributes(body);
-    if (enabled !== undefined) pending.enabled = enabled;
-    pending.tags = readTags(body) ?? pending.tags;
+    const { enabled = pending.enabled } = readAttributes(body);
+    const tags = readTags(body) ?? pending.tags;
+    Object.assign(pending, { enabled, tags });
     const chain = certificates.filter((other) => other !== certificate).map((other) => other.raw);
     const version = this.#complete(object, pending, certificate, chain);
     const location = `${this.#id(object)}?api-version=${query.get('api-version')}`;
