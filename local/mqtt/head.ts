@@ -41,8 +41,12 @@ export interface MqttHead {
 export async function startMqttHead(options: MqttHeadOptions): Promise<MqttHead> {
   const head = new Head(options);
   const broker = await Aedes.createBroker({
-    preConnect: (client, packet, done) => void head.preConnect(client, packet, done),
-    authenticate: (client, _user, _password, done) => void head.authenticate(client, done),
+    preConnect: (client, packet, done) => {
+      head.preConnect(client, packet, done).catch(() => client.conn.destroy());
+    },
+    authenticate: (client, _user, _password, done) => {
+      head.authenticate(client, done).catch(() => client.conn.destroy());
+    },
     authorizePublish: (client, packet, done) => {
       const session = client === null ? undefined : head.session(client);
       if (client === null || session === undefined) return done(new Error('not connected'));

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { selfSigned } from '../../../local/kit/certificates.ts';
+import { developmentCa, issue, selfSigned } from '../../../local/kit/certificates.ts';
 import { DeviceError } from '../../../local/mqtt/identity.ts';
 import { closed, type HeadUnderTest, nextMessage, startHead } from './support.ts';
 
@@ -309,6 +309,19 @@ describe('a connected device', () => {
     await closed(client);
     expect(under.head.clients()).toEqual([]);
     expect(under.backend.attached.size).toBe(0);
+  });
+});
+
+describe('the server certificate', () => {
+  it('is replaced for new connections, and those that stand stay', async () => {
+    const first = await under.connect('pump');
+    const other = await developmentCa(undefined);
+    const server = await issue(other, { commonName: 'localhost', names: ['localhost'] });
+    under.head.setCertificate({ cert: server.chain, key: server.privateKey });
+    await expect(under.connect('valve')).rejects.toThrow(/certificate/);
+    await under.connect('valve', { ca: other.certificate });
+    await first.publishAsync('devices/pump/messages/events/', 'x', { qos: 1 });
+    expect(under.head.clients().sort()).toEqual(['pump', 'valve']);
   });
 });
 
