@@ -13,6 +13,18 @@ const issued = z.object({
   connectionString: z.string().meta({ description: 'Secret. Names the hub and the gateway.' }),
   expiresAt: z.string().nullable().meta({ description: 'When its SAS token expires; null for the others.' }),
 });
+const issuedExample = {
+  connectionString:
+    'HostName=plant.azure-devices.net;DeviceId=press-4;SharedAccessKey=...;GatewayHostName=gateway-1.plant.example.com',
+  expiresAt: null,
+};
+const rotationExample = {
+  id: 'press-4',
+  rotated: 'secondary',
+  kept: 'primary',
+  rotatedAt: '2026-01-02T08:30:00.000Z',
+  note: 'When gateways notice.',
+};
 const issueProblems: readonly ProblemCode[] = [
   'device_not_found',
   'device_is_gateway',
@@ -38,7 +50,7 @@ export function credentialsRoutes(services: Services): Route[] {
       params: z.strictObject({ deviceId: idSchema }),
       body: credentialRequestSchema,
       bodyExample: { credential: 'key' },
-      answers: { 200: { description: 'The connection string.', schema: issued } },
+      answers: { 200: { description: 'The connection string.', schema: issued, example: issuedExample } },
       problems: issueProblems,
       act: async ({ params: { deviceId }, body, log }) => {
         const subject = await readSubject(await services.fleet(), deviceId, null);
@@ -57,7 +69,7 @@ export function credentialsRoutes(services: Services): Route[] {
       params: z.strictObject({ deviceId: idSchema, moduleId: idSchema }),
       body: credentialRequestSchema,
       bodyExample: { credential: 'key' },
-      answers: { 200: { description: 'The connection string.', schema: issued } },
+      answers: { 200: { description: 'The connection string.', schema: issued, example: issuedExample } },
       problems: [...issueProblems, 'module_not_found', 'module_managed'],
       act: async ({ params: { deviceId, moduleId }, body, log }) => {
         const subject = await readSubject(await services.fleet(), deviceId, moduleId);
@@ -76,7 +88,13 @@ export function credentialsRoutes(services: Services): Route[] {
       params: z.strictObject({ deviceId: idSchema }),
       body: z.strictObject({ key: whichKeySchema }),
       bodyExample: { key: 'secondary' },
-      answers: { 200: { description: 'It was rolled. No key is in the answer.', schema: rotationSchema } },
+      answers: {
+        200: {
+          description: 'It was rolled. No key is in the answer.',
+          schema: rotationSchema,
+          example: rotationExample,
+        },
+      },
       problems: ['device_not_found', 'device_is_gateway', 'credential_mismatch', 'precondition_failed', ...hubProblems],
       act: async ({ params: { deviceId }, body, log }) => {
         const rotation = await rotateKey(await services.fleet(), deviceId, body.key, services.newDeviceKey);

@@ -67,6 +67,16 @@ export function devicePlaneRoutes(services: Services): Route[] {
             hub: z.object({ hostname: z.string() }),
             gateway: z.object({ id: z.string(), hostname: z.string(), ports: portsSchema }),
           }),
+          example: {
+            sasToken: 'SharedAccessSignature sr=...&sig=...&se=...',
+            expiresAt: '2026-01-02T09:30:00.000Z',
+            hub: { hostname: 'plant.azure-devices.net' },
+            gateway: {
+              id: 'gateway-1',
+              hostname: 'gateway-1.plant.example.com',
+              ports: { mqtt: 8883, amqp: 5671, websocket: 443 },
+            },
+          },
         },
       },
       problems,

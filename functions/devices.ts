@@ -63,7 +63,9 @@ export function devicesRoutes(services: Services): Route[] {
       tag,
       access: fleetReaders,
       query: z.strictObject({ gateway: idSchema.optional(), ...pageQueryShape }),
-      answers: { 200: { description: 'One page.', schema: pageSchema(deviceViewSchema) } },
+      answers: {
+        200: { description: 'One page.', schema: pageSchema(deviceViewSchema), example: { value: [example] } },
+      },
       problems: ['gateway_not_found', ...hubProblems],
       act: async ({ query, url }) => {
         const list = `devices of ${query.gateway ?? '*'}`;

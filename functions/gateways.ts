@@ -54,7 +54,9 @@ export function gatewaysRoutes(services: Services): Route[] {
       tag,
       access: fleetReaders,
       query: z.strictObject(pageQueryShape),
-      answers: { 200: { description: 'One page.', schema: pageSchema(gatewayViewSchema) } },
+      answers: {
+        200: { description: 'One page.', schema: pageSchema(gatewayViewSchema), example: { value: [example] } },
+      },
       problems: hubProblems,
       act: async ({ query, url }) => {
         const page = await listGateways(await services.fleet(), pageRequest(query, 'gateways'));
@@ -70,7 +72,7 @@ export function gatewaysRoutes(services: Services): Route[] {
       access: fleetReaders,
       params,
       query: z.strictObject(pageQueryShape),
-      answers: { 200: { description: 'One page.', schema: pageSchema(deviceViewSchema) } },
+      answers: { 200: { description: 'One page.', schema: pageSchema(deviceViewSchema), example: { value: [] } } },
       problems: ['gateway_not_found', ...hubProblems],
       act: async ({ params: { gatewayId }, query, url }) => {
         const list = `devices of ${gatewayId}`;

@@ -30,6 +30,7 @@ export function joinRoutes(services: Services): Route[] {
         201: {
           description: 'The token. Only its SHA-256 is kept.',
           schema: z.object({ token: z.string().meta({ description: 'Secret.' }), expiresAt: z.string() }),
+          example: { token: 'the token, to be kept secret', expiresAt: '2026-01-02T08:40:00.000Z' },
         },
       },
       problems: [

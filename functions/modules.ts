@@ -28,6 +28,7 @@ export function modulesRoutes(services: Services): Route[] {
       access: fleetWriters,
       params,
       body: z.strictObject({}).optional(),
+      bodyExample: {},
       answers: {
         200: { description: 'It is there.', schema: moduleViewSchema, example },
         201: { description: 'It was made.', schema: moduleViewSchema, example },

@@ -19,6 +19,31 @@ export async function currentTrust(service: Pick<TrustService, 'current'>): Prom
   return { ...bundle, roots: [...bundle.roots] };
 }
 
+const example = {
+  device: { id: 'press-4', moduleId: null },
+  hub: { hostname: 'plant.azure-devices.net' },
+  gateway: {
+    id: 'gateway-1',
+    hostname: 'gateway-1.plant.example.com',
+    ports: { mqtt: 8883, amqp: 5671, websocket: 443 },
+  },
+  connectionString:
+    'HostName=plant.azure-devices.net;DeviceId=press-4;SharedAccessKey=...;GatewayHostName=gateway-1.plant.example.com',
+  expiresAt: null,
+  trust: {
+    sequence: 7,
+    refreshHintSeconds: 3600,
+    roots: [
+      {
+        sha256: '5f1c0d3e2b4a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0',
+        subject: 'CN=Plant root 2026',
+        notAfter: '2036-01-01T00:00:00.000Z',
+        pem: '-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n',
+      },
+    ],
+  },
+};
+
 /** Everything that a device needs to talk through its gateway. */
 export const onboardingDocumentSchema = z
   .object({
@@ -29,7 +54,7 @@ export const onboardingDocumentSchema = z
     expiresAt: z.string().nullable().meta({ description: 'When the SAS token in it expires; null for the others.' }),
     trust: trustSchema,
   })
-  .meta({ id: 'OnboardingDocument' });
+  .meta({ id: 'OnboardingDocument', examples: [example] });
 
 export type OnboardingDocument = z.output<typeof onboardingDocumentSchema>;
 
