@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
@@ -67,19 +67,38 @@ async function buildEntries(output: string): Promise<void> {
 }
 
 async function buildSdk(output: string): Promise<void> {
-  await build({
+  const { metafile } = await build({
     ...common,
     outdir: output,
     entryPoints: { sdk: join(root, 'src/sdk.ts') },
     minify: true,
-    // Stack traces and class names of the SDK are what its users search for.
+    // Class names are what users of the SDK search for, and what its own errors are told apart by.
     keepNames: true,
     // The SDK requires it when a file is uploaded, which a client behind a gateway cannot do.
     external: ['@azure/storage-blob'],
     // The SDK is CommonJS, and requires Node's own modules.
     banner: requireBanner,
-    legalComments: 'external',
+    legalComments: 'none',
+    metafile: true,
   });
+  await writeFile(join(output, 'third-party-notices.txt'), await notices(Object.keys(metafile.inputs)));
+}
+
+/** The licence of every package that the files belong to: MIT and its relatives ask that it travels with the code. */
+async function notices(files: string[]): Promise<string> {
+  const folders = new Set(files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []));
+  const texts = await Promise.all([...folders].map((folder) => notice(resolve(folder))));
+  return texts.sort().join(`\n${'-'.repeat(80)}\n\n`);
+}
+
+async function notice(folder: string): Promise<string> {
+  const { name, version, license, author } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
+  const file = (await readdir(folder)).find((each) => /^licen[cs]e/i.test(each));
+  const text =
+    file === undefined
+      ? `Licence: ${license}, by ${author?.name ?? author ?? name}\n`
+      : await readFile(join(folder, file), 'utf8');
+  return `${name} ${version}\n\n${text.trim()}\n`;
 }
 
 async function buildTypes(output: string): Promise<void> {

@@ -148,10 +148,12 @@ function explain(api: URL, error: unknown): GatepostDeviceError {
       { cause: error },
     );
   }
+  const clock = /CERT_HAS_EXPIRED|CERT_NOT_YET_VALID/.test(reason)
+    ? `Check the clock of this device first: it says ${new Date().toISOString()}.`
+    : 'Node has its own list of public roots and ignores the system store; name a private root with NODE_EXTRA_CA_CERTS=FILE.';
   return new GatepostDeviceError(
     'api_untrusted',
-    `The TLS certificate of the Gatepost API at ${api.origin} is not trusted (${reason}). This is the API's own certificate, not a gateway's: ` +
-      'Node has its own list of public roots and ignores the system store; name a private root with NODE_EXTRA_CA_CERTS=FILE.',
+    `The TLS certificate of the Gatepost API at ${api.origin} is not trusted (${reason}). This is the API's own certificate, not a gateway's. ${clock}`,
     { cause: error },
   );
 }

@@ -4,28 +4,14 @@ import { GatewayCertificateProvider, GatewayTokenProvider } from './authenticati
 import type { ConnectionString } from './connection-string.ts';
 import { GatepostDeviceError } from './errors.ts';
 import { GatewayOnlyMqtt, type GatewayOnlyOptions, type MqttProvider } from './gateway-only.ts';
+import type { ClientCertificate } from './session.ts';
 
 /** The SDK, loaded when it is needed: see sdk.ts. */
 export type Sdk = typeof import('./sdk.ts');
 
-/** A client certificate and its key, PEM. */
-export interface ClientCertificate {
-  certificate: string;
-  key: string;
-  passphrase?: string;
-}
-
 export interface NewClient {
   client: Client | ModuleClient;
   guard: GatewayOnlyMqtt;
-}
-
-/**
- * The packages of the device SDK as they come with this one, for what a program needs beside the client: `common.Message`
- * to send telemetry, `device.Twin`, `common.errors`.
- */
-export function loadSdk(): Promise<Sdk> {
-  return import('./sdk.ts');
 }
 
 /** Builds a client that can reach nothing but the gateway. It is not open yet. */

@@ -1,8 +1,7 @@
 import type { Client, ModuleClient } from 'azure-iot-device';
-import type { ClientCertificate } from './client.ts';
 import { type OnboardingDocument, parseDocument } from './document.ts';
 import { GatepostDeviceError } from './errors.ts';
-import { openSession, type SessionOptions } from './session.ts';
+import { type ClientCertificate, openSession, type SessionOptions } from './session.ts';
 import { defaultStateFolder, readDocument } from './state.ts';
 
 export interface ConnectOptions extends Omit<SessionOptions, 'document'> {

@@ -64,6 +64,9 @@ export class GatepostDeviceError extends Error {
 
 /** The text of anything that was thrown, on one line. */
 export function reasonOf(error: unknown): string {
+  // Node reports a name with several addresses as one error without a text around one error per address.
+  const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [];
+  if (first !== undefined) return reasonOf(first);
   const text = error instanceof Error ? error.message || error.name : String(error);
   return text.replace(/\s+/g, ' ').trim();
 }

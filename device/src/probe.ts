@@ -108,19 +108,24 @@ function handshake(options: ProbeOptions): Promise<TLSSocket> {
       rejectUnauthorized: false,
       ...(isIP(host) === 0 ? { servername: host } : {}),
     });
-    const fail = (error: unknown) => {
+    const settle = () => {
       clearTimeout(timer);
+      socket.off('error', fail);
+      socket.off('close', hungUp);
+      // What still comes from a socket that is done with concerns nobody.
+      socket.on('error', () => {});
+    };
+    const fail = (error: unknown) => {
+      settle();
       socket.destroy();
       reject(explainConnection(error, host, port));
     };
+    const hungUp = () => fail(new Error('it closed the connection during the TLS handshake'));
     const timer = setTimeout(() => fail(new Error(`no TLS handshake within ${timeoutMs / 1000} s`)), timeoutMs);
     socket.once('error', fail);
-    socket.once('close', () => fail(new Error('it closed the connection during the TLS handshake')));
+    socket.once('close', hungUp);
     socket.once('secureConnect', () => {
-      clearTimeout(timer);
-      socket.removeAllListeners('close');
-      socket.off('error', fail);
-      socket.on('error', () => {});
+      settle();
       resolve(socket);
     });
   });

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff, type BackoffOptions } from './backoff.ts';
-import { loadSdk, telemetryMessage } from './client.ts';
+import { telemetryMessage } from './client.ts';
 import { type DeviceErrorCode, GatepostDeviceError, reasonOf } from './errors.ts';
 import { type BadLine, readTelemetry, type TelemetryLine } from './lines.ts';
 import { Outbox } from './outbox.ts';
@@ -74,12 +74,12 @@ class Runner {
 
   async run(): Promise<RunResult> {
     const { signal } = this.#options;
-    let session: Session | undefined = await this.#first();
     const onStop = () => this.#endInput(this.#options.stopMs ?? 5_000);
     signal.addEventListener('abort', onStop, { once: true });
     if (signal.aborted) onStop();
-    else void this.#read();
     try {
+      let session = await this.#first();
+      if (session !== undefined) void this.#read();
       while (session !== undefined) {
         const isLost = await this.#deliver(session);
         await (isLost ? session.drop() : session.close());
@@ -151,7 +151,7 @@ class Runner {
   }
 
   async #sendAll(session: Session, lost: Lost, isStopped: () => boolean): Promise<void> {
-    const sdk = await loadSdk();
+    const sdk = await import('./sdk.ts');
     for (;;) {
       const item = await this.#outbox.take(isStopped);
       if (item === undefined) return;
@@ -167,17 +167,18 @@ class Runner {
     }
   }
 
+  /** The first connection, within the time that was given for it; undefined where the run was stopped before. */
   async #first(): Promise<Session | undefined> {
     const deadline = performance.now() + (this.#options.waitMs ?? 0);
-    for (;;) {
-      if (this.#options.signal.aborted) return undefined;
+    while (!this.#isOver()) {
       const opened = await this.#open();
       if (!(opened instanceof GatepostDeviceError)) return opened;
       const waitMs = this.#backoff.next();
       if (hopeless.includes(opened.code) || performance.now() + waitMs > deadline) throw opened;
       this.#options.log(`${opened.message} Trying again in ${seconds(waitMs)}.`);
-      await this.#pause(waitMs, this.#options.signal);
+      await this.#pause(waitMs);
     }
+    return undefined;
   }
 
   /** Reconnects, however long it takes; undefined where the run is over before. */
@@ -185,7 +186,7 @@ class Runner {
     while (!this.#isOver()) {
       const waitMs = this.#backoff.next();
       this.#options.log(`trying again in ${seconds(waitMs)}`);
-      await this.#pause(waitMs, this.#over.signal);
+      await this.#pause(waitMs);
       if (this.#isOver()) return undefined;
       const opened = await this.#open();
       if (!(opened instanceof GatepostDeviceError)) return opened;
@@ -196,17 +197,23 @@ class Runner {
     return undefined;
   }
 
-  async #open(): Promise<Session | GatepostDeviceError> {
-    try {
-      return await openSession({ ...this.#options, sdkRetries: false });
-    } catch (error) {
-      if (error instanceof GatepostDeviceError) return error;
-      throw error;
-    }
+  /** A session, why there is none, or undefined where the run was over first. */
+  #open(): Promise<Session | GatepostDeviceError | undefined> {
+    const over = this.#over.signal;
+    return new Promise((resolve, reject) => {
+      const giveUp = () => resolve(undefined);
+      over.addEventListener('abort', giveUp, { once: true });
+      openSession({ ...this.#options, sdkRetries: false })
+        .then(
+          (session) => (over.aborted ? session.close() : resolve(session)),
+          (error: unknown) => (error instanceof GatepostDeviceError ? resolve(error) : reject(error)),
+        )
+        .finally(() => over.removeEventListener('abort', giveUp));
+    });
   }
 
-  async #pause(ms: number, signal: AbortSignal): Promise<void> {
-    await delay(ms, undefined, { signal }).catch(() => {});
+  async #pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#over.signal }).catch(() => {});
   }
 
   #isOver(): boolean {

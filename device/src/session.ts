@@ -1,5 +1,5 @@
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { type ClientCertificate, loadSdk, newClient, noRetry } from './client.ts';
+import { newClient, noRetry } from './client.ts';
 import { parseConnectionString } from './connection-string.ts';
 import { mqttAddress, type OnboardingDocument, rootsPem } from './document.ts';
 import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
@@ -7,6 +7,13 @@ import type { GatewayOnlyMqtt } from './gateway-only.ts';
 import { explainConnection, type ProvenPeer, probeGateway } from './probe.ts';
 
 import { TimeoutError, withTimeout } from './timeout.ts';
+
+/** A client certificate and its key, PEM. */
+export interface ClientCertificate {
+  certificate: string;
+  key: string;
+  passphrase?: string;
+}
 
 export interface SessionOptions {
   document: OnboardingDocument;
@@ -45,7 +52,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const timeoutMs = options.timeoutMs ?? 30_000;
   checkCredential(string, options);
   // Loading the SDK takes longer than the handshake: do both at once.
-  const loading = loadSdk();
+  const loading = import('./sdk.ts');
   loading.catch(() => {});
   await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
   const sdk = await loading;

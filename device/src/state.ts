@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type OnboardingDocument, parseDocument, rootsPem } from './document.ts';
@@ -124,7 +124,7 @@ export async function storedDocument(folder: string): Promise<OnboardingDocument
 /** POSIX modes only: Windows has access lists, and the folder inherits those of the user's profile. */
 async function checkOwnerOnly(path: string): Promise<void> {
   if (process.platform === 'win32') return;
-  const { mode } = await lstat(path);
+  const { mode } = await stat(path);
   if ((mode & 0o077) === 0) return;
   throw new GatepostDeviceError(
     'state_invalid',

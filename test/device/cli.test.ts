@@ -1,9 +1,9 @@
-import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { cp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildDevice } from '../../device/build.ts';
 import { faults } from '../../device/src/errors.ts';
@@ -130,9 +130,9 @@ describe.each(nodes())('on Node %s', (_version, node) => {
     writeFileSync(
       program,
       `import { connect, GatepostDeviceError, loadSdk } from 'gatepost-device';
-       const { common } = await loadSdk();
+       const { Message } = await loadSdk();
        const client = await connect({ state: ${JSON.stringify(state)} });
-       await client.sendEvent(new common.Message('{"from":"library"}'));
+       await client.sendEvent(new Message('{"from":"library"}'));
        await client.close();
        const error = await connect({ state: '/nonexistent/state' }).catch((each) => each);
        console.log(client.constructor.name, error instanceof GatepostDeviceError, error.code);`,
@@ -197,6 +197,36 @@ test('the published files need no package beside them', () => {
 function isBuiltin(name: string): boolean {
   return name.startsWith('node:') || process.getBuiltinModule(name) !== undefined;
 }
+
+test('the declarations type a program that uses the package', async () => {
+  const folder = temporaryFolder();
+  await cp(installed, join(folder, 'node_modules/gatepost-device'), { recursive: true });
+  for (const name of ['@types', 'azure-iot-device']) {
+    symlinkSync(resolve('node_modules', name), join(folder, 'node_modules', name));
+  }
+  const program = join(folder, 'program.ts');
+  writeFileSync(
+    program,
+    `import { connect, GatepostDeviceError, loadSdk, type ConnectOptions } from 'gatepost-device';
+     const options: ConnectOptions = { state: '/var/lib/gatepost-device' };
+     const { Message } = await loadSdk();
+     try {
+       const client = await connect(options);
+       client.on('message', (message) => client.complete(message, () => {}));
+       await client.sendEvent(new Message('{}'));
+     } catch (error) {
+       if (error instanceof GatepostDeviceError && error.code === 'chain_untrusted') process.exitCode = error.exitCode;
+       // @ts-expect-error the codes are a closed list
+       if (error instanceof GatepostDeviceError && error.code === 'no_such_code') throw error;
+     }`,
+  );
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+  const flags = ['--module', 'nodenext', '--strict', '--noEmit', '--target', 'es2022', '--types', 'node'];
+  const compiler = resolve('node_modules/typescript/bin/tsc');
+  const compiled = spawnSync(process.execPath, [compiler, ...flags, program], { cwd: folder, encoding: 'utf8' });
+  expect(compiled.stdout).toBe('');
+  expect(compiled.status).toBe(0);
+});
 
 test('every exit code of the errors is in the help', () => {
   for (const code of new Set(Object.values(faults))) expect(generalHelp).toMatch(new RegExp(`^ +${code}  \\S`, 'm'));

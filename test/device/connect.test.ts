@@ -19,6 +19,7 @@ import {
   startBroker,
   temporaryFolder,
   trustedRoot,
+  until,
 } from './support.ts';
 
 const pki = await gatewayPki();
@@ -146,6 +147,19 @@ test('a gateway that comes back with another name is refused on reconnection, be
   gateway.disconnect('sensor-1');
   await expect(client.sendEvent(new common.Message('{}'))).rejects.toThrow();
   expect(gateway.connects).toHaveLength(before);
+});
+
+test('a token that is renewed is renewed at the gateway, and the client goes on', async () => {
+  const gateway = await startBroker(pki);
+  const hub = await startBroker(pki);
+  const client = await open({ document: documentFor(gateway, { hub: `localhost:${hub.port}` }) });
+  const tokenRenewal = { tokenValidTimeInSeconds: 3, tokenRenewalMarginInSeconds: 2 };
+  await client.setOptions({ tokenRenewal });
+  await until(() => gateway.connects.length >= 3, 'the token was renewed twice');
+  expect(new Set(gateway.connects.map(({ password }) => password)).size).toBeGreaterThanOrEqual(2);
+  await client.sendEvent(new common.Message('{"after":"renewal"}'));
+  expect(gateway.messages).toMatchObject([{ body: '{"after":"renewal"}' }]);
+  expect(hub.connects).toEqual([]);
 });
 
 function once(emitter: EventEmitter, event: string): Promise<unknown[]> {

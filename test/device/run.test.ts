@@ -213,6 +213,17 @@ test('told to stop while it waits for the first connection, it stops', async () 
   expect(await result).toEqual({ delivered: 0, refused: 0 });
 });
 
+test('told to stop while a connection attempt hangs, it does not wait for it', async () => {
+  const broker = await startBroker(pki);
+  broker.faults.add({ target: 'gateway', match: { method: 'CONNECT' }, fault: { hang: true } });
+  const { stopping, result } = start(broker);
+  await until(() => broker.faults.list()[0]?.struck === 1, 'the attempt hangs');
+  const before = performance.now();
+  stopping.abort();
+  expect(await result).toEqual({ delivered: 0, refused: 0 });
+  expect(performance.now() - before).toBeLessThan(1_000);
+});
+
 test('what could not be delivered after the end of the input is counted, and is no success', async () => {
   const broker = await startBroker(pki);
   const { input, result } = start(broker, { flushMs: 300 });
