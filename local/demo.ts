@@ -40,6 +40,10 @@ async function perform(narrator: Narrator, folder: string, signal: AbortSignal):
     'Everything you see happens on this machine: the backend as it is deployed, with the real Azure SDKs, and the real ' +
       'device SDK, against a cloud on your desk that speaks the wire protocols of Azure over real TLS.',
   );
+  narrator.wire('->', 'a request');
+  narrator.wire('<-', 'what came back, or arrived at the hub');
+  narrator.wire('~>', 'what the parts of the cloud were asked meanwhile');
+  narrator.quote('what a program printed');
   narrator.step('A cloud on the desk');
   const cloud = await startCloud({ directory: join(folder, 'cloud'), gateways: 1 });
   try {
@@ -158,8 +162,8 @@ async function move(stage: Stage, first: Gateway, second: Gateway): Promise<void
   await api.call({ method: 'PUT', path: `/api/v1/devices/${deviceId}`, body: { gateway: second.id } });
   calls.tell(['hub']);
   narrator.because(
-    `${first.id} may know the device for up to an hour (edgeHub caches its scope); ${second.id} does not know it and ` +
-      'asks the hub when it comes.',
+    `${first.id} may let the device in for up to an hour (edgeHub caches its scope), but the hub takes nothing by that ` +
+      `way any more. ${second.id} does not know it, and asks the hub when it comes.`,
   );
 }
 

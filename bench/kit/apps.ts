@@ -1,6 +1,6 @@
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
 export interface App {
@@ -8,7 +8,7 @@ export interface App {
   remove(): void;
 }
 
-const bundle = resolve(import.meta.dirname, '../../dist/main.cjs');
+const bundle = resolve(import.meta.dirname, '../../dist');
 const plainSource = `import { app } from '@azure/functions';
 app.http('hello', { methods: ['GET'], authLevel: 'anonymous', handler: async () => ({ body: 'Hello, world!' }) });
 app.http('noop', { methods: ['GET'], authLevel: 'anonymous', handler: async () => ({ status: 204 }) });
@@ -16,7 +16,7 @@ app.http('noop', { methods: ['GET'], authLevel: 'anonymous', handler: async () =
 
 /** Our bundle as it is deployed, in a folder of its own. */
 export function deployedApp(): App {
-  return app((main) => copyFileSync(bundle, main));
+  return app((main) => cpSync(bundle, dirname(main), { recursive: true }));
 }
 
 /**
