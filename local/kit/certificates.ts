@@ -2,7 +2,7 @@ import 'reflect-metadata';
 import {
   createPrivateKey,
   createPublicKey,
-  generateKeyPairSync,
+  generateKeyPair,
   type KeyObject,
   randomBytes,
   webcrypto,
@@ -10,6 +10,7 @@ import {
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import * as x509 from '@peculiar/x509';
 
 /** A certificate with its private key. `chain` is what a TLS server sends: the certificate, then its issuers below the root. */
@@ -43,14 +44,14 @@ x509.cryptoProvider.set(webcrypto as never);
 
 /** A self-signed certificate: a root CA unless `options.ca` says otherwise. */
 export async function selfSigned(options: CertificateOptions): Promise<KeyedCertificate> {
-  const key = newKey(options.keyType ?? 'ec-p256');
+  const key = await newKey(options.keyType ?? 'ec-p256');
   const certificate = await sign({ ca: true, ...options }, key, key, options.commonName);
   return { certificate, privateKey: pkcs8(key.privateKey), chain: certificate };
 }
 
 /** A certificate signed by `issuer`, with a key of its own. */
 export async function issue(issuer: KeyedCertificate, options: CertificateOptions): Promise<KeyedCertificate> {
-  const key = newKey(options.keyType ?? 'ec-p256');
+  const key = await newKey(options.keyType ?? 'ec-p256');
   const issuerCertificate = new x509.X509Certificate(issuer.certificate);
   const issuerKey = { privateKey: createPrivateKey(issuer.privateKey), publicKey: createPublicKey(issuer.privateKey) };
   const certificate = await sign(options, key, issuerKey, issuerCertificate.subject, issuerCertificate);
@@ -91,9 +92,12 @@ interface KeyPair {
   publicKey: KeyObject;
 }
 
-function newKey(type: KeyType): KeyPair {
-  if (type === 'rsa-2048') return generateKeyPairSync('rsa', { modulusLength: 2048 });
-  return generateKeyPairSync('ec', { namedCurve: type === 'ec-p256' ? 'P-256' : 'P-384' });
+const generate = promisify(generateKeyPair);
+
+/** In the background: an RSA key takes long enough to be noticed by everything else that a double does. */
+function newKey(type: KeyType): Promise<KeyPair> {
+  if (type === 'rsa-2048') return generate('rsa', { modulusLength: 2048 });
+  return generate('ec', { namedCurve: type === 'ec-p256' ? 'P-256' : 'P-384' });
 }
 
 function pkcs8(key: KeyObject): string {

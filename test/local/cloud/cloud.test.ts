@@ -1,0 +1,102 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { callHub } from '../../../local/cloud/hub-api.ts';
+import { FolderInUseError } from '../../../local/cloud/lock.ts';
+import { type LocalCloud, startCloud } from '../../../local/cloud.ts';
+
+describe('a cloud without the API', () => {
+  let cloud: LocalCloud;
+
+  beforeAll(async () => {
+    cloud = await startCloud({ api: false, gateways: 0 });
+  });
+  afterAll(() => cloud.close());
+
+  function registry(path: string): Promise<{ status: number; body: unknown }> {
+    const { hostname, port, connectionString, caFile } = cloud.contract.hub;
+    return callHub({ hostname, port, connectionString, ca: readFileSync(caFile, 'utf8') }, 'GET', path);
+  }
+
+  test('says so where its API is asked for', () => {
+    expect(() => cloud.api).toThrow('without the API');
+    expect(() => cloud.host).toThrow('without the API');
+    expect(cloud.contract.api).toBe('');
+  });
+
+  test('begins with nobody having been called', () => {
+    expect(cloud.faults.calls()).toEqual({ hub: {}, vault: {}, entra: {}, storage: {}, gateway: {} });
+  });
+
+  test('adds gateways, each an Edge device of the hub with a root of its own, and tells the contract', async () => {
+    const first = await cloud.addGateway();
+    const second = await cloud.addGateway({ id: 'line-2', hostname: 'edge.plant.local' });
+    expect(cloud.gateways.map(({ id }) => id)).toEqual(['gateway-1', 'line-2']);
+    expect(first.root).not.toBe(second.root);
+    for (const { id, hostname, ports, rootFile = '' } of [first, second]) {
+      expect((await registry(`/devices/${id}`)).body).toMatchObject({ capabilities: { iotEdge: true } });
+      expect(cloud.contract.gateways).toContainEqual({ id, hostname, ports, rootFile });
+      expect(readFileSync(rootFile, 'utf8')).toContain('BEGIN CERTIFICATE');
+    }
+    await expect(cloud.addGateway({ id: 'line-2' })).rejects.toThrow('line-2 runs already');
+  });
+
+  test('issues tokens that the hub takes from the identity of the API, and from nobody else', async () => {
+    const { endpoint, header, clientId } = cloud.entra.managedIdentity;
+    const query = `resource=${encodeURIComponent('https://iothubs.azure.net')}&client_id=${clientId}&api-version=2019-08-01`;
+    const answer = await fetch(`${endpoint}?${query}`, { headers: { 'x-identity-header': header } });
+    const { access_token: token } = (await answer.json()) as { access_token: string };
+    expect(await cloud.entra.verify(token, 'https://iothubs.azure.net')).toMatchObject({
+      oid: cloud.entra.managedIdentity.objectId,
+    });
+    expect(await cloud.entra.verify(token, 'https://vault.azure.net')).toBeUndefined();
+  });
+});
+
+describe('the folder of a cloud', () => {
+  test('is a temporary one that is removed, where none is given', async () => {
+    const cloud = await startCloud({ api: false });
+    const directory = dirname(cloud.contract.hub.caFile);
+    expect(existsSync(directory)).toBe(true);
+    await cloud.close();
+    expect(existsSync(directory)).toBe(false);
+  });
+
+  test('is held by one cloud at a time, and given back', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'gatepost-cloud-test-'));
+    const cloud = await startCloud({ api: false, gateways: 0, directory });
+    await expect(startCloud({ api: false, directory })).rejects.toThrow(FolderInUseError);
+    await cloud.close();
+    const again = await startCloud({ api: false, gateways: 0, directory, fresh: true });
+    expect(again.contract.hub.connectionString).not.toBe(cloud.contract.hub.connectionString);
+    await again.close();
+    rmSync(directory, { recursive: true });
+  });
+});
+
+describe('a cloud with the API', () => {
+  let cloud: LocalCloud;
+
+  beforeAll(async () => {
+    cloud = await startCloud({ gateways: 0, apiEnv: { GATEPOST_REFRESH_HINT_SECONDS: '77' } });
+  });
+  afterAll(() => cloud.close());
+
+  test('serves it, with the settings that were given', async () => {
+    expect((await fetch(`${cloud.api}/api/v1/health`)).status).toBe(200);
+    const root = await cloud.addGateway();
+    const headers = { authorization: `Bearer ${cloud.operatorToken}`, 'content-type': 'application/json' };
+    const body = JSON.stringify({ name: 'plant', pem: root.root });
+    expect((await fetch(`${cloud.api}/api/v1/roots`, { method: 'POST', headers, body })).status).toBe(201);
+    const bundle = await fetch(`${cloud.api}/api/v1/trust-bundle`);
+    expect(bundle.headers.get('cache-control')).toContain('max-age=77');
+  });
+
+  test('starts it anew, at the same address', async () => {
+    const before = cloud.api;
+    await cloud.restartApi();
+    expect(cloud.api).toBe(before);
+    expect((await fetch(`${cloud.api}/api/v1/health`)).status).toBe(200);
+  });
+});
