@@ -46,6 +46,11 @@ export function noRetry(sdk: Sdk): RetryPolicy {
   return new sdk.common.NoRetry();
 }
 
+/** The policy that a client of the SDK is born with. */
+export function defaultRetry(sdk: Sdk): RetryPolicy {
+  return new sdk.common.ExponentialBackOffWithJitter();
+}
+
 function authenticationProvider(
   sdk: Sdk,
   string: ConnectionString,

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { checkServerIdentity, type PeerCertificate, type TLSSocket } from 'node:tls';
-import { GatepostDeviceError } from './errors.ts';
+import { GatepostDeviceError, reasonOf } from './errors.ts';
 import { type ProvenPeer, provePeer } from './probe.ts';
 
 /** What azure-iot-mqtt-base uses of the mqtt package: its constructor takes any object of this shape as its provider. */
@@ -38,14 +38,34 @@ export class GatewayOnlyMqtt implements MqttProvider {
   }
 
   connect(uri: string, options: object): EventEmitter & { stream?: TLSSocket } {
-    const { host, port, roots } = this.#gateway;
+    const { host, port } = this.#gateway;
     if (!this.#isGateway(uri)) {
-      return this.#refuse(
-        `The SDK was about to connect to ${uri} and not to the gateway ${host}:${port}: stopped before anything was sent.`,
-      );
+      const message = `The SDK was about to connect to ${uri} and not to the gateway ${host}:${port}: stopped before anything was sent.`;
+      return this.#refuse(new GatepostDeviceError('peer_not_gateway', message));
     }
     this.peer = undefined;
     this.connections += 1;
+    try {
+      return this.#connect(uri, options);
+    } catch (error) {
+      // The SDK calls from a callback of its own: what is thrown there ends the process.
+      return this.#refuse(
+        new GatepostDeviceError('internal', `The MQTT client cannot connect: ${reasonOf(error)}`, { cause: error }),
+      );
+    }
+  }
+
+  /** Drops the connection without a goodbye, for a peer that does not answer. Resolves when the SDK has seen it go. */
+  async destroy(): Promise<void> {
+    const socket = this.#socket;
+    if (socket === undefined || socket.closed) return;
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.destroy();
+    await closed;
+  }
+
+  #connect(uri: string, options: object): EventEmitter & { stream?: TLSSocket } {
+    const { host, roots } = this.#gateway;
     const client = this.#mqtt.connect(uri, {
       ...options,
       ca: roots,
@@ -56,15 +76,6 @@ export class GatewayOnlyMqtt implements MqttProvider {
     });
     this.#watch(client.stream);
     return client;
-  }
-
-  /** Drops the connection without a goodbye, for a peer that does not answer. Resolves when the SDK has seen it go. */
-  async destroy(): Promise<void> {
-    const socket = this.#socket;
-    if (socket === undefined || socket.closed) return;
-    const closed = new Promise((resolve) => socket.once('close', resolve));
-    socket.destroy();
-    await closed;
   }
 
   #isGateway(uri: string): boolean {
@@ -91,10 +102,10 @@ export class GatewayOnlyMqtt implements MqttProvider {
     });
   }
 
-  #refuse(message: string): EventEmitter {
-    this.refusal = new GatepostDeviceError('peer_not_gateway', message);
+  #refuse(refusal: GatepostDeviceError): EventEmitter {
+    this.refusal = refusal;
     const refused = new RefusedClient();
-    process.nextTick(() => refused.emit('error', this.refusal));
+    process.nextTick(() => refused.emit('error', refusal));
     return refused;
   }
 }

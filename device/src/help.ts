@@ -85,7 +85,7 @@ Usage
   some-program | gatepost-device run [--state DIR] [--cert FILE --key FILE] [--wait SECONDS] [--flush SECONDS]
 
   Each line of standard input is one JSON value, and becomes one message (contentType application/json, UTF-8, with a
-  message id). A line that is not JSON, or longer than 256 KiB, is reported on standard error by its number and skipped.
+  message id). A line that is not JSON, or longer than 255 KiB, is reported on standard error by its number and skipped.
   A slow gateway slows the reading down; nothing is dropped. Lines that were under way when the connection broke are sent
   again with the same message id. When the input ends, everything is delivered, the connection closed, and the exit code
   is 0.

@@ -9,8 +9,11 @@ export interface BadLine {
   reason: string;
 }
 
-/** edgeHub's MaxInboundMessageSize; the hub's limit for device-to-cloud messages is the same. */
-export const maxLineBytes = 256 * 1024;
+/**
+ * edgeHub closes the connection at an MQTT packet above 256 KiB (MaxInboundMessageSize), and the topic, with ids and
+ * properties, is part of it: a line at the very limit would be sent for ever.
+ */
+export const maxLineBytes = 255 * 1024;
 
 const newline = 0x0a;
 const carriageReturn = 0x0d;

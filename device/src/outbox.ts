@@ -53,13 +53,14 @@ export class Outbox<T> {
     }
   }
 
-  /** The gateway has acknowledged this item. */
-  acknowledge(item: T): void {
+  /** The gateway has acknowledged this item. Answers false where it had done so before, on another connection. */
+  acknowledge(item: T): boolean {
     const at = this.#items.indexOf(item);
-    if (at === -1) return;
+    if (at === -1) return false;
     this.#items.splice(at, 1);
     if (at < this.#taken) this.#taken -= 1;
     this.#wake();
+    return true;
   }
 
   /** Offers everything unacknowledged again, oldest first. */

@@ -158,8 +158,7 @@ class Runner {
       const sent = session.client.sendEvent(telemetryMessage(sdk, item.body, item.messageId));
       withTimeout(sent, this.#options.acknowledgeMs ?? 30_000, 'the acknowledgement of a message').then(
         () => {
-          this.#result.delivered += 1;
-          this.#outbox.acknowledge(item);
+          if (this.#outbox.acknowledge(item)) this.#result.delivered += 1;
         },
         (error: unknown) =>
           lost.because(new GatepostDeviceError('gateway_unreachable', `the connection was lost: ${reasonOf(error)}`)),

@@ -1,11 +1,12 @@
+import { X509Certificate } from 'node:crypto';
+import { createSecureContext } from 'node:tls';
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { newClient, noRetry } from './client.ts';
+import { defaultRetry, newClient, noRetry } from './client.ts';
 import { parseConnectionString } from './connection-string.ts';
 import { mqttAddress, type OnboardingDocument, rootsPem } from './document.ts';
-import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
+import { GatepostDeviceError, reasonOf } from './errors.ts';
 import type { GatewayOnlyMqtt } from './gateway-only.ts';
 import { explainConnection, type ProvenPeer, probeGateway } from './probe.ts';
-
 import { TimeoutError, withTimeout } from './timeout.ts';
 
 /** A client certificate and its key, PEM. */
@@ -61,7 +62,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await guard.destroy();
     await closeClient(client, guard);
   };
-  if (options.sdkRetries === false) client.setRetryPolicy(noRetry(sdk));
+  // The SDK would try for four minutes, and hide why.
+  client.setRetryPolicy(noRetry(sdk));
   try {
     await client.setOptions({
       ca: gateway.roots,
@@ -75,6 +77,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
         'The SDK says it is connected, but no proven connection to the gateway exists.',
       );
     }
+    if (options.sdkRetries !== false) client.setRetryPolicy(defaultRetry(sdk));
     return { client, peer: guard.peer, close: () => closeClient(client, guard), drop };
   } catch (error) {
     await drop();
@@ -91,11 +94,29 @@ function checkCredential(string: ReturnType<typeof parseConnectionString>, optio
       `The SAS token of ${string.deviceId} expired at ${credential.expiresAt.toISOString()}; the clock of this device says ${now.toISOString()}. Join again for a fresh one.`,
     );
   }
-  if (credential.kind === 'x509' && options.certificate === undefined) {
+  if (credential.kind === 'x509') checkCertificate(string.deviceId, options.certificate, now);
+}
+
+/** Here, because in the SDK a PEM that does not read is thrown where nobody can catch it. */
+function checkCertificate(deviceId: string, given: ClientCertificate | undefined, now: Date): void {
+  if (given === undefined) {
     throw new GatepostDeviceError(
       'credential_incomplete',
-      `${string.deviceId} authenticates with X.509: its certificate and private key are needed (--cert FILE --key FILE).`,
+      `${deviceId} authenticates with X.509: its certificate and private key are needed (--cert FILE --key FILE).`,
     );
+  }
+  const { certificate, key, passphrase } = given;
+  let validTo: Date;
+  try {
+    createSecureContext({ cert: certificate, key, ...(passphrase === undefined ? {} : { passphrase }) });
+    validTo = new Date(new X509Certificate(certificate).validTo);
+  } catch (error) {
+    const reason = `The certificate and the key of ${deviceId} cannot be used together: ${reasonOf(error)}.`;
+    throw new GatepostDeviceError('credential_incomplete', reason, { cause: error });
+  }
+  if (validTo <= now) {
+    const times = `expired at ${validTo.toISOString()}; the clock of this device says ${now.toISOString()}`;
+    throw new GatepostDeviceError('credential_expired', `The certificate of ${deviceId} ${times}.`);
   }
 }
 
@@ -126,10 +147,10 @@ function explainOpen(error: unknown, guard: GatewayOnlyMqtt, document: Onboardin
     );
   }
   const reason = reasonOf(error).replace(/^.*Failure on first connection \(Not authorized\): /, '');
-  if (/Connection refused: Server unavailable|Server unavailable/.test(reason)) {
+  if (/Server unavailable/.test(reason)) {
     return new GatepostDeviceError(
       'gateway_busy',
-      `The gateway ${where} is not available right now (CONNACK 3): edgeHub is starting, or lost its own way to the IoT Hub.`,
+      `The gateway ${where} is not available right now (CONNACK 3): edgeHub is starting, lost its own way to the IoT Hub, or has as many clients as it may have.`,
       { cause: error },
     );
   }
@@ -139,9 +160,8 @@ function explainOpen(error: unknown, guard: GatewayOnlyMqtt, document: Onboardin
   if (/alert (unknown ca|bad certificate|certificate|access denied)|ALERT/i.test(reason)) {
     return refused(where, id, `TLS alert: ${reason}`, error);
   }
-  const closed = guard.peer !== undefined && systemCode(error) === undefined;
-  if (closed || /Unable to establish a connection|premature close|ECONNRESET/.test(reason)) {
-    return refused(where, id, 'it closed the connection in answer to the MQTT CONNECT', error);
+  if (guard.peer !== undefined) {
+    return refused(where, id, `it closed the connection in answer to the MQTT CONNECT: ${reason}`, error);
   }
   return explainConnection(error, host, port);
 }

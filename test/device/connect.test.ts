@@ -235,6 +235,30 @@ test('an x509 device without its certificate is told what is missing, before any
   expect(gateway.connects).toEqual([]);
 });
 
+test('a key that belongs to another certificate is told before anything is sent, and does not end the process', async () => {
+  const gateway = await startBroker(pki);
+  const document = documentFor(gateway, { credential: 'x509=true' });
+  const other = await selfSigned({ commonName: 'sensor-1', ca: false });
+  for (const key of [other.privateKey, 'no key at all']) {
+    const connecting = connect({ document, certificate: { certificate: own.certificate, key } });
+    await expect(connecting).rejects.toMatchObject({
+      code: 'credential_incomplete',
+      message: expect.stringMatching(/cannot be used together/),
+    });
+  }
+  expect(gateway.connects).toEqual([]);
+});
+
+test('a client certificate that has ended is told by its time', async () => {
+  const gateway = await startBroker(pki);
+  const document = documentFor(gateway, { credential: 'x509=true' });
+  const now = () => new Date(Date.now() + 20 * 365 * 86_400_000);
+  await expect(connect({ document, certificate, now })).rejects.toMatchObject({
+    code: 'credential_expired',
+    exitCode: 9,
+  });
+});
+
 test('a SAS token that has ended is told by its time, before anything is sent', async () => {
   const gateway = await startBroker(pki);
   const credential = `SharedAccessSignature=${sasToken('hub.azure-devices.net', 'sensor-1', -60)}`;
@@ -248,7 +272,7 @@ test('a SAS token that has ended is told by its time, before anything is sent', 
 
 test('a gateway that is starting is busy, and not a wrong credential', async () => {
   const gateway = await startBroker(pki, { refuse: { refused: 3, reason: 'starting' } });
-  await expect(connect({ document: documentFor(gateway), sdkRetries: false })).rejects.toMatchObject({
+  await expect(connect({ document: documentFor(gateway) })).rejects.toMatchObject({
     code: 'gateway_busy',
     exitCode: 8,
   });
@@ -266,7 +290,7 @@ test('a gateway that never answers the CONNECT is given up in time', async () =>
 test('a gateway that hangs up on the CONNECT is named as refusing', async () => {
   const gateway = await startBroker(pki);
   gateway.faults.add({ target: 'gateway', match: { method: 'CONNECT' }, fault: { cut: 'before' } });
-  await expect(connect({ document: documentFor(gateway), sdkRetries: false })).rejects.toMatchObject({
+  await expect(connect({ document: documentFor(gateway) })).rejects.toMatchObject({
     code: 'credential_refused',
     message: expect.stringMatching(/closed the connection/),
   });
