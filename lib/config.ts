@@ -52,6 +52,7 @@ const settings = z.object({
   GATEPOST_LOCAL_ENDPOINTS: z.string().min(1).optional(),
   GATEPOST_LOCAL_CA_FILE: z.string().min(1).optional(),
   WEBSITE_INSTANCE_ID: z.string().optional(),
+  WEBSITE_POD_NAME: z.string().optional(),
 });
 
 const endpoints = z.record(z.string(), z.string().regex(/^[^\s:]+:\d{1,5}$/, 'address:port'));
@@ -101,8 +102,9 @@ function localOf(set: Settings): LocalConfig | undefined {
   const { GATEPOST_LOCAL_ENDPOINTS: mapping, GATEPOST_LOCAL_CA_FILE: caFile } = set;
   if (mapping === undefined && caFile === undefined) return undefined;
   const name = mapping === undefined ? 'GATEPOST_LOCAL_CA_FILE' : 'GATEPOST_LOCAL_ENDPOINTS';
-  // App Service sets this on every instance. A redirect there would send tokens of the identity to whoever set it.
-  if (set.WEBSITE_INSTANCE_ID !== undefined) {
+  // App Service sets the one on every instance, Flex Consumption the other (azure-functions-host,
+  // EnvironmentSettingNames). A redirect there would send tokens of the identity to whoever configured it.
+  if (set.WEBSITE_INSTANCE_ID !== undefined || set.WEBSITE_POD_NAME !== undefined) {
     throw new InvalidConfigError(`App settings: ${name} is for local use only and is refused in Azure.`);
   }
   return { endpoints: mapping === undefined ? {} : endpointsOf(mapping), ca: caFile && readCa(caFile) };

@@ -18,34 +18,57 @@ const curves = ['prime256v1', 'secp384r1', 'secp521r1'];
  * algorithms that Key Vault and the SDKs of IoT Hub know.
  */
 export function lintRoot(certificate: X509Certificate, now: Date): LintFault[] {
+  const parts = partsOf(certificate);
+  if (parts === undefined) {
+    return [{ code: 'root_not_pem', detail: 'The certificate is damaged: parts of it cannot be read. Copy it again.' }];
+  }
   const faults: (LintFault | undefined)[] = [
-    checkCa(certificate),
-    checkKeyUsage(certificate),
+    checkCa(parts),
+    checkKeyUsage(parts),
     checkSelfSigned(certificate),
     checkValidity(certificate, now),
-    checkKey(certificate.publicKey),
-    checkSignature(certificate),
+    checkKey(parts.publicKey),
+    checkSignature(parts),
   ];
   return faults.filter((fault) => fault !== undefined);
 }
 
-/** Node's own `ca` also says no where only the key usage is wrong: the two have different remedies. */
-function checkCa(certificate: X509Certificate): LintFault | undefined {
-  if (isCa(certificate)) return undefined;
+interface Parts {
+  publicKey: KeyObject;
+  isCa: boolean;
+  /** Undefined where the certificate has no key usage, which allows everything; `openssl req -x509` writes none. */
+  keyUsages: x509.KeyUsageFlags | undefined;
+  signatureHash: string;
+}
+
+/** OpenSSL takes certificates whose inner parts are broken, so that some of them throw only when they are looked at. */
+function partsOf(certificate: X509Certificate): Parts | undefined {
+  try {
+    const parsed = new x509.X509Certificate(certificate.raw);
+    const { hash } = parsed.signatureAlgorithm as { hash?: { name?: string } };
+    return {
+      publicKey: certificate.publicKey,
+      // Node's own `ca` also says no where only the key usage is wrong: the two have different remedies.
+      isCa: parsed.getExtension(x509.BasicConstraintsExtension)?.ca === true,
+      keyUsages: parsed.getExtension(x509.KeyUsagesExtension)?.usages,
+      signatureHash: hash?.name ?? 'unknown',
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function checkCa({ isCa }: Parts): LintFault | undefined {
+  if (isCa) return undefined;
   const detail =
     'Its basic constraints do not say CA:TRUE. Give the certificate of the CA, not one that the CA issued.';
   return { code: 'root_not_ca', detail };
 }
 
-function isCa(certificate: X509Certificate): boolean {
-  return parsed(certificate)?.getExtension(x509.BasicConstraintsExtension)?.ca === true;
-}
-
-/** Of a CA only: what else may be in the key usage of another is its own affair. Absent, it allows everything. */
-function checkKeyUsage(certificate: X509Certificate): LintFault | undefined {
-  const usage = parsed(certificate)?.getExtension(x509.KeyUsagesExtension);
-  const allows = usage === undefined || usage === null || (usage.usages & x509.KeyUsageFlags.keyCertSign) !== 0;
-  if (allows || !isCa(certificate)) return undefined;
+/** Of a CA only: what else may be in the key usage of another is its own affair. */
+function checkKeyUsage({ isCa, keyUsages }: Parts): LintFault | undefined {
+  const allows = keyUsages === undefined || (keyUsages & x509.KeyUsageFlags.keyCertSign) !== 0;
+  if (allows || !isCa) return undefined;
   const detail = 'Its key usage lacks keyCertSign: TLS clients would refuse what it issued.';
   return { code: 'root_cannot_sign', detail };
 }
@@ -86,23 +109,10 @@ function checkKey(key: KeyObject): LintFault | undefined {
   return { code: 'root_weak_algorithm', detail };
 }
 
-function checkSignature(certificate: X509Certificate): LintFault | undefined {
-  const algorithm = parsed(certificate)?.signatureAlgorithm as { name?: string; hash?: { name?: string } } | undefined;
-  const hash = algorithm?.hash?.name ?? 'unknown';
-  if (/^SHA-(?:256|384|512)$/.test(hash)) return undefined;
+function checkSignature({ signatureHash, publicKey }: Parts): LintFault | undefined {
+  if (/^SHA-(?:256|384|512)$/.test(signatureHash)) return undefined;
   // A key that is refused anyway, such as Ed25519, is told of once.
-  if (certificate.publicKey.asymmetricKeyType !== 'rsa' && certificate.publicKey.asymmetricKeyType !== 'ec')
-    return undefined;
-  return {
-    code: 'root_weak_algorithm',
-    detail: `It is signed over a ${hash} digest. Sign it anew with SHA-256 or better.`,
-  };
-}
-
-function parsed(certificate: X509Certificate): x509.X509Certificate | undefined {
-  try {
-    return new x509.X509Certificate(certificate.raw);
-  } catch {
-    return undefined;
-  }
+  if (publicKey.asymmetricKeyType !== 'rsa' && publicKey.asymmetricKeyType !== 'ec') return undefined;
+  const detail = `It is signed over a ${signatureHash} digest. Sign it anew with SHA-256 or better.`;
+  return { code: 'root_weak_algorithm', detail };
 }

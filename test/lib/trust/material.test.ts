@@ -1,7 +1,8 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, X509Certificate } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { GatepostError } from '../../../lib/errors.ts';
 import { Redacted } from '../../../lib/redacted.ts';
+import { toPem } from '../../../lib/trust/certificate.ts';
 import { type RootInput, readRoot } from '../../../lib/trust/material.ts';
 import { selfSigned } from '../../../local/kit/certificates.ts';
 import { badRoots, goodRoot, pfxOf, rsaRoot, uniqueName } from '../../support/certificates.ts';
@@ -86,6 +87,20 @@ describe('a public root', () => {
   });
 });
 
+describe('a damaged certificate', () => {
+  it('is refused with a code, whichever of its bytes is wrong', async () => {
+    for (const { certificate } of [await goodRoot(), await rsaRoot(2048, 'SHA-256')]) {
+      const { raw } = new X509Certificate(certificate);
+      for (let at = 0; at < raw.byteLength; at += 1) {
+        const damaged = Buffer.from(raw);
+        damaged[at] = (damaged[at] ?? 0) ^ 0x41;
+        const [code] = await codes(pem(toPem(damaged)));
+        expect(code, `byte ${at}`).toMatch(/^root_/);
+      }
+    }
+  });
+});
+
 describe('a CA with its key', () => {
   it('passes as PEM, its key turned into PKCS#8', async () => {
     const { certificate, privateKey } = await goodRoot();
@@ -117,6 +132,11 @@ describe('a PFX', () => {
       expect(certificate.subject).toBe(`CN=${root.commonName}`);
       expect(authority).toMatchObject({ format: 'pfx' });
     }
+  });
+
+  it('as an older Windows exports it passes', async () => {
+    const root = await rsaRoot(2048, 'SHA-256');
+    await expect(pfx(pfxOf(root, 'x', '3des'), 'x')).resolves.toMatchObject({ authority: { format: 'pfx' } });
   });
 
   it('is refused with a wrong password', async () => {
