@@ -1,16 +1,11 @@
 import { resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { listen } from '../kit/https-server.ts';
-import { type FunctionFault, type IndexedFunction, indexFunctions } from './function-index.ts';
-import { type HostJson, readHostJson } from './host-json.ts';
-import { type AppState, HttpFront } from './http-server.ts';
-import { Invoker } from './invoker.ts';
+import type { FunctionFault } from './function-index.ts';
+import { readHostJson } from './host-json.ts';
+import { HttpFront } from './http-server.ts';
 import { type HostKeys, KeyRing } from './keys.ts';
 import { HostLog } from './log.ts';
+import { type LoadedApp, Run } from './run.ts';
 import { appSettings, type Settings } from './settings.ts';
-import { Supervisor } from './supervisor.ts';
-import { Triggers } from './triggers.ts';
-import type { StartedWorker } from './worker-process.ts';
 
 export interface FunctionsHostOptions {
   /** The app's folder: host.json, and package.json with `main`. */
@@ -47,7 +42,10 @@ export interface FunctionsHost {
   readonly errors: string[];
   /** Resolves when the host has stopped: by {@link close}, or because the worker crashed three times. */
   readonly stopped: Promise<void>;
-  /** Ends the worker as {@link close} does and starts the app anew on the same port; also after the host has stopped. */
+  /**
+   * Ends the worker as {@link close} does and starts the app anew, also after the host has stopped. The port stays open
+   * meanwhile: what comes in waits for the new worker.
+   */
   restart(): Promise<void>;
   /** `POST /admin/functions/NAME`: starts a function, without waiting for it. Throws unless the host accepts. */
   invoke(name: string, input?: unknown): Promise<void>;
@@ -59,7 +57,6 @@ export interface FunctionsHost {
 
 const defaultBodyLimit = 104_857_600;
 const defaultStreamTimeoutMs = 240_000;
-const drainMs = 10_000;
 
 /**
  * Starts a Functions app in a worker process and serves it on loopback as Azure's host would.
@@ -77,20 +74,33 @@ export async function startFunctionsHost(options: FunctionsHostOptions): Promise
 class Host implements FunctionsHost {
   port: number;
   readonly masterKey: string;
-  stopped: Promise<void> = Promise.resolve();
   readonly #options: FunctionsHostOptions;
   readonly #settings: Settings;
   readonly #log: HostLog;
-  readonly #keys: KeyRing;
-  #running: Running | undefined;
+  readonly #front: HttpFront;
+  #run: Run | undefined;
+  /** Resolves with the run that takes requests; while there is none, they wait here. */
+  #ready = Promise.withResolvers<Run>();
+  #stop = Promise.withResolvers<void>();
+  #stopping: Promise<void> | undefined;
+  /** Starts and restarts take turns. */
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(options: FunctionsHostOptions) {
     this.#options = { ...options, directory: resolve(options.directory) };
     this.#settings = appSettings(options.env ?? {}, options.storageConnectionString);
     this.#log = new HostLog({ log: options.log, logFile: options.logFile });
-    this.#keys = new KeyRing(options.keys ?? {});
-    this.masterKey = this.#keys.master;
+    const keys = new KeyRing(options.keys ?? {});
+    this.masterKey = keys.master;
     this.port = options.port ?? 0;
+    this.#front = new HttpFront({
+      app: () => this.#app(),
+      keys,
+      log: this.#log,
+      bodyLimit: Number(this.#settings.FUNCTIONS_REQUEST_BODY_SIZE_LIMIT ?? defaultBodyLimit),
+      homePage: this.#settings.AzureWebJobsDisableHomepage?.toLowerCase() !== 'true',
+      streamTimeoutMs: options.streaming?.answerTimeoutMs ?? defaultStreamTimeoutMs,
+    });
   }
 
   get url(): string {
@@ -98,35 +108,52 @@ class Host implements FunctionsHost {
   }
 
   get functions(): string[] {
-    return this.#running?.app?.functions.map(({ name }) => name) ?? [];
+    return this.#run?.app?.functions.map(({ name }) => name) ?? [];
   }
 
   get faults(): FunctionFault[] {
-    return this.#running?.app?.faults ?? [];
+    return this.#run?.app?.faults ?? [];
   }
 
   get errors(): string[] {
-    return this.#running?.app?.errors ?? [];
+    return this.#run?.app?.errors ?? [];
+  }
+
+  get stopped(): Promise<void> {
+    return this.#stop.promise;
   }
 
   async start(): Promise<void> {
-    const hostJson = await readHostJson(this.#options.directory);
-    this.#log.setLevels(hostJson.logLevels);
-    const running = new Running(this.#options, hostJson, this.#settings, this.#keys, this.#log);
-    this.port = await running.listen(this.port);
-    this.#running = running;
-    this.stopped = running.stopped;
+    this.#ready.promise.catch(() => {});
     try {
-      await running.ready();
+      const hostJson = await readHostJson(this.#options.directory);
+      this.#log.setLevels(hostJson.logLevels);
+      if (!this.#front.server.listening) {
+        this.port = await this.#front.listen(this.port);
+        this.#stopping = undefined;
+        this.#stop = Promise.withResolvers();
+      }
+      const { directory, main } = this.#options;
+      const worker = { directory, main, settings: this.#settings, log: this.#log };
+      this.#run = new Run(worker, hostJson, this.url, () => void this.#shutDown());
+      await this.#run.started();
+      this.#ready.resolve(this.#run);
     } catch (error) {
-      await running.stop();
+      this.#ready.reject(error);
+      await this.#shutDown();
       throw error;
     }
   }
 
-  async restart(): Promise<void> {
-    await this.#running?.stop();
-    await this.start();
+  restart(): Promise<void> {
+    const restarted = this.#turn.then(async () => {
+      this.#ready = Promise.withResolvers();
+      await this.#stopping;
+      await this.#run?.stop();
+      await this.start();
+    });
+    this.#turn = restarted.catch(() => {});
+    return restarted;
   }
 
   async invoke(name: string, input: unknown = ''): Promise<void> {
@@ -143,108 +170,24 @@ class Host implements FunctionsHost {
   }
 
   async close(): Promise<void> {
-    await this.#running?.stop();
+    await this.#turn;
+    await this.#shutDown();
     await this.#log.close();
   }
-}
 
-/** One run of the host, from its start to its stop. */
-class Running {
-  readonly stopped: Promise<void>;
-  readonly #hostJson: HostJson;
-  readonly #settings: Settings;
-  readonly #log: HostLog;
-  readonly #supervisor: Supervisor;
-  readonly #front: HttpFront;
-  readonly #triggers: Triggers;
-  readonly #stop = Promise.withResolvers<void>();
-  #stopping: Promise<void> | undefined;
-  #port = 0;
-  app: AppState | undefined;
-
-  constructor(options: FunctionsHostOptions, hostJson: HostJson, settings: Settings, keys: KeyRing, log: HostLog) {
-    this.stopped = this.#stop.promise;
-    this.#hostJson = hostJson;
-    this.#settings = settings;
-    this.#log = log;
-    this.#supervisor = new Supervisor(
-      { directory: options.directory, main: options.main, settings, log },
-      { started: (started) => this.#load(started), gaveUp: () => void this.stop() },
-    );
-    const invoker = new Invoker(this.#supervisor, log, (binding, value) => this.#triggers.write(binding, value));
-    this.#triggers = new Triggers(invoker, hostJson.queues, settings, log);
-    this.#front = new HttpFront({
-      state: () => this.#state(),
-      invoker,
-      keys,
-      log,
-      bodyLimit: Number(settings.FUNCTIONS_REQUEST_BODY_SIZE_LIMIT ?? defaultBodyLimit),
-      homePage: settings.AzureWebJobsDisableHomepage?.toLowerCase() !== 'true',
-      streamTimeoutMs: options.streaming?.answerTimeoutMs ?? defaultStreamTimeoutMs,
-    });
+  async #app(): Promise<LoadedApp> {
+    const run = await this.#ready.promise;
+    return run.loaded();
   }
 
-  async listen(port: number): Promise<number> {
-    this.#port = await listen(this.#front.server, port);
-    return this.#port;
-  }
-
-  async ready(): Promise<void> {
-    await this.#supervisor.worker();
-  }
-
-  /** Idempotent: drains, lets the app terminate, and closes what is still open. */
-  stop(): Promise<void> {
-    this.#stopping ??= this.#shutDown();
+  #shutDown(): Promise<void> {
+    this.#stopping ??= (async () => {
+      const closed = this.#front.close();
+      await this.#run?.stop();
+      await this.#front.hangUp();
+      await closed;
+      this.#stop.resolve();
+    })();
     return this.#stopping;
-  }
-
-  async #shutDown(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#front.server.close(() => resolve()));
-    this.#front.server.closeIdleConnections();
-    await Promise.all([this.#triggers.stop(drainMs), this.#drain(drainMs)]);
-    await this.#supervisor.stop();
-    // What was still in flight is answered 500 now.
-    await this.#drain(1000);
-    this.#front.server.closeAllConnections();
-    await closed;
-    this.#stop.resolve();
-  }
-
-  async #drain(milliseconds: number): Promise<void> {
-    const deadline = Date.now() + milliseconds;
-    while (this.#front.outstanding > 0 && Date.now() < deadline) await sleep(10);
-  }
-
-  #state(): AppState | Promise<AppState> {
-    const worker = this.#supervisor.worker();
-    if (worker instanceof Promise) return worker.then(() => this.#loaded());
-    return this.#loaded();
-  }
-
-  #loaded(): AppState {
-    if (this.app === undefined) throw new Error('No worker has loaded the app yet.');
-    return this.app;
-  }
-
-  #load(started: StartedWorker): void {
-    const { functions, faults } = indexFunctions(started.functions, this.#settings, this.#hostJson.http.routePrefix);
-    for (const fault of faults) {
-      this.#log.write('error', 'Host.Startup', `The '${fault.name}' function is in error: ${fault.message}`);
-    }
-    if (functions.length === 0) {
-      this.#log.write('warning', 'Host.Startup', 'No job functions found.');
-    }
-    this.app = {
-      url: `http://127.0.0.1:${this.#port}`,
-      routePrefix: this.#hostJson.http.routePrefix,
-      functions,
-      faults,
-      errors: started.failure === undefined ? [] : [started.failure.message],
-      hostJson: this.#hostJson,
-      httpUri: started.capabilities.HttpUri,
-      trigger: (target: IndexedFunction, input: string) => void this.#triggers.trigger(target, input),
-    };
-    this.#triggers.start(functions);
   }
 }

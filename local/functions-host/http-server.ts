@@ -1,24 +1,18 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { type AdminView, serveAdmin } from './admin-api.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { listen } from '../kit/https-server.ts';
+import { serveAdmin } from './admin-api.ts';
 import type { IndexedFunction } from './function-index.ts';
-import type { HostJson } from './host-json.ts';
 import { parseTarget, readBody, sendHttpData, type Target, toHttpData } from './http-messages.ts';
 import { proxyStream } from './http-stream.ts';
 import type { Invoker } from './invoker.ts';
 import { type AuthLevel, isAtLeast, type KeyRing } from './keys.ts';
 import type { HostLog } from './log.ts';
-
-/** The app as it is loaded now. */
-export interface AppState extends AdminView {
-  hostJson: HostJson;
-  /** Where the worker's own HTTP server listens; undefined: not streaming. */
-  httpUri: string | undefined;
-}
+import type { LoadedApp } from './run.ts';
 
 export interface HttpFrontOptions {
   /** Answers the app; waits while a worker is being started. */
-  state(): AppState | Promise<AppState>;
-  invoker: Invoker;
+  app(): Promise<LoadedApp>;
   keys: KeyRing;
   log: HostLog;
   /** Bytes of a request body (ScriptConstants.DefaultMaxRequestBodySize). */
@@ -28,6 +22,7 @@ export interface HttpFrontOptions {
   streamTimeoutMs: number;
 }
 
+const hangUpMs = 1000;
 const httpReason = 'This function was programmatically called via the host APIs.';
 
 /** The HTTP front of the host: home page, admin API, keys and routes. */
@@ -49,18 +44,36 @@ export class HttpFront {
     this.server.keepAliveTimeout = 130_000;
   }
 
-  /** Requests that are not answered yet. */
-  get outstanding(): number {
-    return this.#outstanding;
+  /** Answers the port: where `port` is taken, a free one. */
+  listen(port: number): Promise<number> {
+    return listen(this.server, port);
+  }
+
+  /** Takes no more connections. Resolves when the last one has ended: {@link hangUp} ends them. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.server.close(() => resolve());
+      this.server.closeIdleConnections();
+    });
+  }
+
+  /** Ends every connection, after a moment for the answers that are on their way. */
+  async hangUp(): Promise<void> {
+    const deadline = Date.now() + hangUpMs;
+    while (this.#outstanding > 0 && Date.now() < deadline) await sleep(5);
+    this.server.closeAllConnections();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const target = parseTarget(request.url ?? '/');
     if (target === undefined) return empty(response, 400);
     if (target.path === '/') return this.#home(response);
-    const state = this.#options.state();
-    const app = state instanceof Promise ? await state : state;
-    if (/^\/admin(\/|$)/i.test(target.path)) return this.#admin(app, request, response, target);
+    if (/^\/admin(\/|$)/i.test(target.path)) return this.#admin(request, response, target);
+    const app = await this.#options.app();
+    app.traffic.active += 1;
+    response.once('close', () => {
+      app.traffic.active -= 1;
+    });
     return this.#function(app, request, response, target);
   }
 
@@ -74,17 +87,17 @@ export class HttpFront {
     response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(page);
   }
 
-  async #admin(app: AppState, request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+  async #admin(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
     if (/^\/admin\/host\/ping\/?$/i.test(target.path)) {
       const known = request.method === 'GET' || request.method === 'POST';
       return empty(response, known ? 200 : 404);
     }
     const level = this.#options.keys.level(request.headers, target.query);
     if (level !== 'admin') return empty(response, 401);
-    await serveAdmin(app, request, response, target);
+    await serveAdmin(await this.#options.app(), request, response, target);
   }
 
-  async #function(app: AppState, request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+  async #function(app: LoadedApp, request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
     const found = findFunction(app.functions, request.method ?? 'GET', target.path);
     if (found === undefined) return empty(response, 404);
     const { called, params } = found;
@@ -98,15 +111,16 @@ export class HttpFront {
     }
     const length = Number(request.headers['content-length'] ?? 0);
     if (length > this.#options.bodyLimit) return refuseBody(response);
-    const call = { called, params, request, response, target, customHeaders };
+    const call = { invoker: app.invoker, called, params, request, response, target, customHeaders };
     if (app.httpUri !== undefined) {
-      const { invoker, streamTimeoutMs } = this.#options;
-      return proxyStream({ ...call, httpUri: app.httpUri, invoker, timeoutMs: streamTimeoutMs, reason: httpReason });
+      const { streamTimeoutMs } = this.#options;
+      return proxyStream({ ...call, httpUri: app.httpUri, timeoutMs: streamTimeoutMs, reason: httpReason });
     }
     await this.#buffered(call);
   }
 
   async #buffered(call: {
+    invoker: Invoker;
     called: IndexedFunction;
     params: Record<string, string>;
     request: IncomingMessage;
@@ -114,7 +128,7 @@ export class HttpFront {
     target: Target;
     customHeaders: Record<string, string>;
   }): Promise<void> {
-    const { called, params, request, response, target, customHeaders } = call;
+    const { invoker, called, params, request, response, target, customHeaders } = call;
     // Without a length there is no body: the real host looks at Content-Length alone (ToRpcHttp).
     let body: Buffer | undefined;
     if (Number(request.headers['content-length'] ?? 0) > 0) {
@@ -122,7 +136,7 @@ export class HttpFront {
       if (body === undefined) return refuseBody(response);
     }
     const data = { http: toHttpData(request, target, params, body) };
-    const answer = await this.#options.invoker.run(called, { data, reason: httpReason });
+    const answer = await invoker.run(called, { data, reason: httpReason });
     const http = answer.returnValue?.http;
     if (http === undefined) {
       for (const [name, value] of Object.entries(customHeaders)) response.setHeader(name, value);

@@ -1,5 +1,6 @@
 import { type ClientRequest, type IncomingMessage, type ServerResponse, request as send } from 'node:http';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { IndexedFunction } from './function-index.ts';
 import { joinHeaders, joinQuery, readBody, type Target } from './http-messages.ts';
 import type { Invoker } from './invoker.ts';
@@ -31,6 +32,7 @@ const hopByHop = [
   'host',
 ];
 const bindingDataLimit = 1024 * 1024;
+const deathNoticeMs = 1000;
 
 /**
  * Streams a call: the worker learns of it over the channel, request and response travel through the HTTP server that
@@ -64,7 +66,12 @@ export async function proxyStream(call: StreamedCall): Promise<void> {
   response.once('close', () => onward.destroy());
   if (body === undefined) request.pipe(onward);
   else onward.end(body);
-  const answer = await answerOf(onward, call.timeoutMs);
+  const answer = await answerOf(onward, request, call.timeoutMs).catch(async (error: unknown) => {
+    // A broken connection is the first sign of a dying worker: its caller hears of it when its end is known, so that the
+    // next call goes to a new one.
+    await Promise.race([died, sleep(deathNoticeMs, undefined, { ref: false })]);
+    throw error;
+  });
   response.writeHead(answer.statusCode ?? 200, answer.statusMessage, {
     ...call.customHeaders,
     ...withoutHopByHop(answer),
@@ -73,9 +80,11 @@ export async function proxyStream(call: StreamedCall): Promise<void> {
   await died;
 }
 
-function answerOf(onward: ClientRequest, timeoutMs: number): Promise<IncomingMessage> {
+/** Waits for the answer's head, for as long as the request body moves and `timeoutMs` after. */
+function answerOf(onward: ClientRequest, request: IncomingMessage, timeoutMs: number): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => onward.destroy(new Error('The function did not answer in time.')), timeoutMs);
+    request.on('data', () => timer.refresh());
     onward.once('response', (answer) => {
       clearTimeout(timer);
       resolve(answer);

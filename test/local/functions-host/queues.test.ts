@@ -275,7 +275,7 @@ describe('queue outputs', () => {
     // Long enough for the poll to have backed off to seconds: 100 ms, 200, 400, 800, 1600, 3200.
     await new Promise((resolve) => setTimeout(resolve, 3500));
     await call(app.host, '/api/put');
-    await app.logged('got now', 1500);
+    await app.logged('got now', 2000);
   });
 
   it('that fail make the call fail', async () => {

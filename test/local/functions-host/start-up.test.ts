@@ -18,11 +18,11 @@ describe('start-up of an app', () => {
       `${prelude}globalThis.order = [...(globalThis.order ?? []), '${name}'];
        app.http('${name}', { handler: () => ({ jsonBody: globalThis.order }) });`;
     await using app = await startApp({
-      packageJson: { main: '{src/*.js,index.js}' },
-      files: { 'src/b.js': file('b'), 'src/a.js': file('a'), 'index.js': file('index') },
+      packageJson: { main: '{z.js,b.js,src/*.js}' },
+      files: { 'z.js': file('z'), 'b.js': file('b'), 'src/a.js': file('a') },
     });
-    expect(app.host.functions).toEqual(['a', 'b', 'index']);
-    expect((await call(app.host, '/api/index')).json()).toEqual(['index', 'a', 'b']);
+    expect(app.host.functions).toEqual(['a', 'b', 'z']);
+    expect((await call(app.host, '/api/z')).json()).toEqual(['b', 'a', 'z']);
   });
 
   it('lets the option main win over package.json', async () => {
