@@ -184,7 +184,10 @@ class Head {
     return full ? { refused: 3, reason: 'too many clients' } : decision;
   }
 
-  /** CONNACK is on its way. A client that was connected with this id has to go (MQTT 3.1.1, section 3.1.4). */
+  /**
+   * CONNACK is on its way. A client that was connected with this id has to go (MQTT 3.1.1, section 3.1.4): aedes closes it,
+   * but the backend is to see it go before the other comes.
+   */
   ready(client: Client): void {
     const session = this.#sessions.get(client);
     if (session === undefined || client.conn.destroyed) return;

@@ -4,6 +4,7 @@ import type { RoleName } from '../../../local/hub/access.ts';
 import {
   createDevice,
   createEdge,
+  type DeviceAnswer,
   getDevice,
   type HubUnderTest,
   keyIn,
@@ -203,6 +204,15 @@ describe("a device's own key", () => {
     expect(await statusOf(authorization, '/devices/Box')).toBe(401);
     expect(await statusOf(authorization, '/twins/Box')).toBe(401);
     expect(await statusOf(authorization, '/devices/gateway/modules')).toBe(401);
+  });
+
+  it("is not replaced by a module's key", async () => {
+    await createDevice(under.registry, 'box');
+    const { responseBody } = await under.registry.addModule({ deviceId: 'box', moduleId: 'agent' });
+    const { authentication } = responseBody as unknown as DeviceAnswer;
+    const resource = `${under.hub.hostname}/devices/box/modules/agent`;
+    const authorization = sasToken(resource, authentication.symmetricKey.primaryKey ?? '');
+    expect(await statusOf(authorization, '/devices/box/modules/agent')).toBe(401);
   });
 
   it('may change the keys of its $edgeHub, but not remove it', async () => {

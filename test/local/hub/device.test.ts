@@ -3,6 +3,7 @@ import common from 'azure-iot-common';
 import iotDevice from 'azure-iot-device';
 import iotDeviceMqtt from 'azure-iot-device-mqtt';
 import iothub from 'azure-iothub';
+import mqtt from 'mqtt';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { issue, type KeyedCertificate, selfSigned } from '../../../local/kit/certificates.ts';
 import {
@@ -147,6 +148,31 @@ describe('azure-iot-device over MQTT: connecting', () => {
       ).resolves.toBe('refused');
     }
     await openWithToken('pump', sasToken(encodeURIComponent(own), key));
+  });
+
+  it('is refused with a user name that is of another hub, or of another device than its token', async () => {
+    const device = await createDevice(under.registry, 'pump');
+    const own = `${under.hub.hostname}/devices/pump`;
+    const password = sasToken(encodeURIComponent(own), device.authentication.symmetricKey.primaryKey ?? '');
+    const connect = async (host: string, clientId: string) => {
+      const client = await mqtt.connectAsync(
+        `mqtts://localhost:${under.hub.mqttPort}`,
+        {
+          clientId,
+          username: `${host}/${clientId}/?api-version=2021-04-12`,
+          password,
+          ca: under.ca.certificate,
+          protocolVersion: 4,
+          reconnectPeriod: 0,
+        },
+        false,
+      );
+      await client.endAsync(true);
+    };
+    await createDevice(under.registry, 'valve');
+    await connect(under.hub.hostname, 'pump');
+    await expect(connect('other.azure-devices.net', 'pump')).rejects.toMatchObject({ code: 5 });
+    await expect(connect(under.hub.hostname, 'valve')).rejects.toMatchObject({ code: 5 });
   });
 
   it('connects with a token of a policy that has DeviceConnect, and with no other', async () => {
@@ -354,6 +380,28 @@ describe('azure-iot-device over MQTT: what a connected device does', () => {
     });
   });
 
+  it('gets a message again that it did not acknowledge', async () => {
+    const seen: string[] = [];
+    const sink = (isAcknowledged: boolean) => ({
+      desired: () => {},
+      method: () => Promise.reject(new Error('no methods')),
+      cloudToDevice: async (message: { id: string }) => {
+        seen.push(message.id);
+        return isAcknowledged;
+      },
+    });
+    const identity = { deviceId: 'pump', moduleId: null };
+    const id = under.hub.sendCloudToDevice('pump', { body: Buffer.from('x') });
+    under.hub.devices.attach(identity, sink(false))();
+    await vi.waitFor(() => expect(seen).toEqual([id]));
+    expect(await getDevice(under.registry, 'pump')).toMatchObject({ cloudToDeviceMessageCount: 1 });
+    under.hub.devices.attach(identity, sink(true));
+    await vi.waitFor(async () => {
+      expect(await getDevice(under.registry, 'pump')).toMatchObject({ cloudToDeviceMessageCount: 0 });
+    });
+    expect(seen).toEqual([id, id]);
+  });
+
   it('has at most 50 messages waiting, of at most 64 KB', () => {
     expect(() => under.hub.sendCloudToDevice('pump', { body: Buffer.alloc(65_537) })).toThrow('64 KB');
     for (let count = 0; count < 50; count += 1) under.hub.sendCloudToDevice('pump', {});
@@ -388,9 +436,13 @@ describe('telemetry that a gateway forwards', () => {
     await expect(send('gateway')).rejects.toMatchObject(unauthorized);
     await under.registry.update({ ...leaf, status: 'enabled' });
     await send('gateway');
+    await under.registry.update({ ...gateway, status: 'disabled' });
+    await expect(send('gateway')).rejects.toMatchObject(unauthorized);
+    await under.registry.update({ ...gateway, status: 'enabled' });
+    await send('gateway');
     await under.registry.delete('gateway');
     await createEdge(under.registry, 'gateway');
     await expect(send('gateway')).rejects.toMatchObject(unauthorized);
-    expect(under.hub.received()).toHaveLength(1);
+    expect(under.hub.received()).toHaveLength(2);
   });
 });

@@ -75,6 +75,14 @@ describe('device scopes', () => {
     expect(await refusal(under.registry.get('leaf'))).toMatchObject({ error: 'DeviceNotFoundError' });
   });
 
+  it('a leaf that exists is refused such a scope as well, and keeps its link', async () => {
+    const gateway = await createEdge(under.registry, 'gateway');
+    const leaf = await createDevice(under.registry, 'leaf', { deviceScope: gateway.deviceScope });
+    const moved = under.registry.update({ ...leaf, deviceScope: 'ms-azure-iot-edge://gateway-1' });
+    expect(await refusal(moved)).toMatchObject({ status: 400, code: 'InvalidDeviceScope' });
+    expect(await getDevice(under.registry, 'leaf')).toEqual(leaf);
+  });
+
   it('a gateway that is made again opens another scope, and its children keep the dead one', async () => {
     const old = await createEdge(under.registry, 'gateway');
     const leaf = await createDevice(under.registry, 'leaf', { deviceScope: old.deviceScope });
@@ -84,6 +92,8 @@ describe('device scopes', () => {
     const orphan = await getDevice(under.registry, 'leaf');
     expect(orphan).toMatchObject({ deviceScope: old.deviceScope, parentScopes: [old.deviceScope] });
     expect(orphan.etag).toBe(leaf.etag);
+    const late = createDevice(under.registry, 'late', { deviceScope: old.deviceScope });
+    expect(await refusal(late)).toMatchObject({ code: 'InvalidDeviceScope' });
     // It can still be changed, and linked again.
     await under.registry.update({ ...orphan, statusReason: 'orphaned' });
     await under.registry.update({ ...orphan, deviceScope: again.deviceScope });
@@ -197,6 +207,15 @@ describe('what edgeHub asks', () => {
     expect((await one('stranger')).status).toBe(400);
     expect((await one('nobody')).status).toBe(400);
     expect((await one('leaf', 'pump')).status).toBe(400);
+  });
+
+  it('has no answer for a leaf, nor for another module than $edgeHub', async () => {
+    const leaf = await getDevice(under.registry, 'leaf');
+    const leafToken = sasToken(`${under.hub.hostname}/devices/leaf`, leaf.authentication.symmetricKey.primaryKey ?? '');
+    const ask = (path: string, authorization: string) =>
+      request(under, 'GET', `${path}/devicesAndModulesInDeviceScope?${version}`, { authorization });
+    expect((await ask('/devices/leaf/modules/%24edgeHub', leafToken)).status).toBe(400);
+    expect((await ask('/devices/gateway/modules/%24edgeAgent', deviceToken())).status).toBe(400);
   });
 
   it('is refused to other devices, to policies and to a disabled Edge device', async () => {

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createDevice, createEdge, getDevice, type HubUnderTest, refusal, startHubUnderTest } from './support.ts';
 
 describe('error bodies', () => {
@@ -109,6 +109,25 @@ describe('faults', () => {
 });
 
 describe('a restart', () => {
+  it('after a crash finds nobody connected', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'hub-'));
+    const stateFile = join(directory, 'hub.json');
+    const first = await startHubUnderTest({ stateFile });
+    try {
+      await createDevice(first.registry, 'pump');
+      const sink = { desired: () => {}, method: () => Promise.reject(new Error()), cloudToDevice: async () => false };
+      first.hub.devices.attach({ deviceId: 'pump', moduleId: null }, sink);
+      expect(await getDevice(first.registry, 'pump')).toMatchObject({ connectionState: 'Connected' });
+      await vi.waitFor(() => expect(readFileSync(stateFile, 'utf8')).toContain('"Connected"'));
+      const second = await startHubUnderTest({ stateFile });
+      expect(await getDevice(second.registry, 'pump')).toMatchObject({ connectionState: 'Disconnected' });
+      await second.stop();
+    } finally {
+      await first.stop();
+      rmSync(directory, { recursive: true });
+    }
+  });
+
   it('finds identities, scopes, twins, modules, configurations, messages and keys again', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'hub-'));
     const stateFile = join(directory, 'hub.json');

@@ -65,7 +65,7 @@ describe('CONNECT', () => {
     await second.publishAsync('devices/pump/messages/events/', 'x', { qos: 1 });
     expect(under.backend.telemetrySeen).toHaveLength(1);
     expect(under.head.clients()).toEqual(['pump']);
-    expect(under.backend.attached.has('pump')).toBe(true);
+    expect(under.backend.comings).toEqual(['pump comes', 'pump goes', 'pump comes']);
   });
 
   it('asks for a client certificate and hands it to the authentication', async () => {

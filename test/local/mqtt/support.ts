@@ -10,6 +10,7 @@ export class Recorder implements DeviceBackend {
   readonly telemetrySeen: { from: Identity; properties: Record<string, string>; body: string }[] = [];
   readonly attached = new Map<string, DeviceSink>();
   readonly patches: object[] = [];
+  readonly comings: string[] = [];
   desired: object = { colour: 'green', $version: 3 };
   refuse: Error | undefined;
 
@@ -31,7 +32,9 @@ export class Recorder implements DeviceBackend {
 
   attach(of: Identity, sink: DeviceSink): () => void {
     this.attached.set(of.deviceId, sink);
+    this.comings.push(`${of.deviceId} comes`);
     return () => {
+      this.comings.push(`${of.deviceId} goes`);
       if (this.attached.get(of.deviceId) === sink) this.attached.delete(of.deviceId);
     };
   }
