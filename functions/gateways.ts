@@ -50,7 +50,7 @@ export function gatewaysRoutes(services: Services): Route[] {
       methods: ['GET'],
       path: 'api/v1/gateways',
       summary: 'List the gateways',
-      description: 'In pages: follow nextLink until there is none. A page may be empty and still have a next one.',
+      description: 'In pages: follow nextLink until there is none. A page may be short and still have a next one.',
       tag,
       access: fleetReaders,
       query: z.strictObject(pageQueryShape),

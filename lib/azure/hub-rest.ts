@@ -7,10 +7,7 @@ import { HubError, readRefusal } from './hub-error.ts';
 
 /** The part of `TokenCredential` of @azure/identity that is used here. */
 export interface HubCredential {
-  getToken(
-    scope: string,
-    options?: { abortSignal?: AbortSignal },
-  ): Promise<{ token: string; expiresOnTimestamp: number } | null>;
+  getToken(scope: string): Promise<{ token: string; expiresOnTimestamp: number } | null>;
 }
 
 export interface HubRestOptions {
@@ -53,6 +50,7 @@ const retriesAfterFault = 2;
 export class HubRestClient {
   readonly #options: Required<HubRestOptions>;
   #token: { value: string; goodUntil: number } | undefined;
+  #asking: Promise<string> | undefined;
 
   constructor(options: HubRestOptions) {
     this.#options = { userAgent: 'gatepost', sleep: sleepFor, now: Date.now, random: Math.random, ...options };
@@ -179,10 +177,6 @@ export class HubRestClient {
           const chunks: Buffer[] = [];
           response.on('data', (chunk: Buffer) => chunks.push(chunk));
           response.on('error', reject);
-          // A connection cut in the middle of the body ends in `aborted`/`close` without `end`.
-          response.on('close', () => {
-            if (!response.complete) reject(new CutError());
-          });
           response.on('end', () => {
             const text = Buffer.concat(chunks).toString('utf8');
             resolve({ status: response.statusCode ?? 0, headers: response.headers, text });
@@ -197,25 +191,32 @@ export class HubRestClient {
   async #bearer(deadline: number): Promise<string> {
     const now = this.#options.now();
     if (this.#token !== undefined && this.#token.goodUntil > now) return this.#token.value;
-    const signal = AbortSignal.timeout(Math.max(1, deadline - now));
-    // Not every credential of @azure/identity heeds the signal, so the wait is cut here too.
-    const late = new Promise<never>((_resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    });
+    this.#asking ??= this.#ask();
+    const asking = this.#asking;
+    const late = AbortSignal.timeout(Math.max(1, deadline - now));
     try {
-      const got = await Promise.race([this.#options.credential.getToken(tokenScope, { abortSignal: signal }), late]);
-      if (got === null) throw new Error('The credential gave no token.');
-      this.#token = { value: got.token, goodUntil: got.expiresOnTimestamp - tokenMarginMs };
-      return got.token;
+      return await Promise.race([asking, rejection(late)]);
     } catch (cause) {
+      if (this.#asking === asking) this.#asking = undefined;
       const detail = 'Microsoft Entra ID gave no token for IoT Hub. Repeat the call: it is safe to.';
       throw new GatepostError('upstream_unavailable', detail, { cause, retryAfterSeconds: 5 });
     }
   }
+
+  /** One request for all calls that wait for a token. */
+  async #ask(): Promise<string> {
+    const got = await this.#options.credential.getToken(tokenScope);
+    if (got === null) throw new Error('The credential gave no token.');
+    this.#token = { value: got.token, goodUntil: got.expiresOnTimestamp - tokenMarginMs };
+    this.#asking = undefined;
+    return got.token;
+  }
 }
 
-class CutError extends Error {
-  readonly code = 'ECONNRESET';
+function rejection(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 }
 
 /** `Registry.update` sends `If-Match: "*"` and ignores the etag of the object: the etag that was read is what guards it. */

@@ -82,9 +82,7 @@ function requireSense(deviceId: string, input: OnboardInput): void {
 
 /** Before anything is written: whether the credential can be released once it is. */
 function requireReleasable(deviceId: string, current: KnownDevice | undefined, input: OnboardInput): void {
-  if (input.credential !== undefined) {
-    const type = input.auth?.type ?? current?.authentication.type ?? 'sas';
-    requireCredential({ type }, input.credential, deviceId);
-  }
+  const type = input.auth?.type ?? current?.authentication.type ?? 'sas';
+  requireCredential({ type }, input.credential ?? defaultCredential({ type }), deviceId);
   if (current !== undefined && input.enabled === undefined) requireEnabled(current);
 }

@@ -153,12 +153,13 @@ export async function getGateway(fleet: Fleet, id: string): Promise<Described<Ga
   return describeGateway(twin, settings, await fleet.gateways.countNow(twin.deviceScope ?? ''));
 }
 
-/** The gateways among the Edge devices of one page: a page may be empty and still have a next one. */
+/** One page of gateways. It may be short and still have a next one, where tags were spoiled by hand. */
 export async function listGateways(
   fleet: Fleet,
   page: { size: number; continuation?: string },
 ): Promise<Page<GatewayView>> {
-  const { rows, continuation } = await fleet.registry.queryTwins('capabilities.iotEdge = true', page);
+  const where = 'capabilities.iotEdge = true AND is_defined(tags.gatepost.hostname)';
+  const { rows, continuation } = await fleet.registry.queryTwins(where, page);
   const gateways = rows.flatMap((twin) => {
     const settings = gatewaySettings(twin.tags);
     return settings === undefined ? [] : [describeGateway(twin, settings, undefined).view];

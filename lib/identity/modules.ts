@@ -57,7 +57,7 @@ export async function ensureModules(
     for (const module of await fleet.registry.modules(deviceId)) present.set(module.moduleId, module);
   }
   for (const module of present.values()) if (moduleIds.includes(module.moduleId)) usable(module);
-  for (const moduleId of moduleIds) {
+  for (const moduleId of new Set(moduleIds)) {
     if (present.has(moduleId)) continue;
     const made = await fleet.registry.createModule(deviceId, moduleId);
     if (made === 'no_device') throw deviceNotFound(deviceId);

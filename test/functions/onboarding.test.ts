@@ -162,6 +162,12 @@ describe('POST /devices/{id}/onboard', () => {
     expect(await outcome(gateway)).toBe('409 device_is_gateway');
   });
 
+  it('makes a module once that is named twice', async () => {
+    test.hubCalls();
+    await onboard(newId(), { modules: ['a', 'a'] });
+    expect(test.hubCalls()).toMatchObject({ 'PUT /devices/{id}/modules/{moduleId}': 1 });
+  });
+
   it('needs Fleet.Provision', async () => {
     const path = `/api/v1/devices/${newId()}/onboard`;
     const authorization = await test.tokenWith('Fleet.Read', 'Credential.Issue', 'Trust.Manage');

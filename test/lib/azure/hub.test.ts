@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { GatepostError } from '../../../lib/errors.ts';
@@ -223,6 +224,23 @@ describe('when the hub is in trouble, the registry', () => {
     const second = await bench.registry({ credential });
     expect(await second.device('nobody')).toBeUndefined();
     expect(await second.device('nobody')).toBeUndefined();
+    expect(asked).toBe(2);
+  });
+
+  it('asks for one token for many concurrent calls, and again when the credential failed', async () => {
+    let asked = 0;
+    const credential = {
+      getToken: async () => {
+        asked += 1;
+        await setTimeout(20);
+        if (asked === 1) throw new Error('not yet');
+        return { token: hubToken, expiresOnTimestamp: Date.now() + 3_600_000 };
+      },
+    };
+    const another = await bench.registry({ credential });
+    const read = () => problemOf(another.device('nobody'));
+    expect(new Set(await Promise.all([read(), read(), read()]))).toEqual(new Set(['upstream_unavailable']));
+    expect(new Set(await Promise.all([read(), read(), read()]))).toEqual(new Set(['no problem']));
     expect(asked).toBe(2);
   });
 

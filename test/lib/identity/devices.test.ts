@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DeviceInput } from '../../../lib/identity/device-record.ts';
 import { deleteDevice, getDevice, listDevices, putDevice } from '../../../lib/identity/devices.ts';
@@ -99,6 +100,14 @@ describe('a device that is put', () => {
     expect(await keysOf(id)).toEqual(keys);
   });
 
+  it('keeps its keys when its authentication is named again along with a change', async () => {
+    const id = newId();
+    await put(id);
+    const keys = await keysOf(id);
+    expect((await put(id, { auth: { type: 'sas' }, enabled: false })).view.enabled).toBe(false);
+    expect(await keysOf(id)).toEqual(keys);
+  });
+
   it('is adopted from where it stood before, with its keys and without a parent', async () => {
     const id = newId();
     await fleet.registry.createDevice({ deviceId: id, status: 'enabled', isEdge: false, authentication: sas });
@@ -197,6 +206,16 @@ describe('a full gateway', () => {
   });
 });
 
+it('the last place behind a gateway goes to the next when the write that took it fails', async () => {
+  const full = await otherGateway({ maxDevices: 1 });
+  const [failing, next] = [newId(), newId()];
+  bench.faults.add({ target: 'hub', match: { method: 'PUT', path: failing }, fault: { status: 500 } });
+  const first = problemOf(put(failing, { gateway: full }));
+  await setTimeout(100);
+  expect(await problemOf(put(next, { gateway: full }))).toBe('no problem');
+  expect(await first).toBe('upstream_unavailable');
+});
+
 describe('a gateway that is remembered', () => {
   it('but was made anew is found out, and its new scope is used', async () => {
     await put(newId());
@@ -240,6 +259,23 @@ describe('conditions on a device', () => {
     expect(await problemOf(put(id, { enabled: true }, { ifMatch: etag }))).toBe('precondition_failed');
     expect(await problemOf(deleteDevice(fleet, id, etag))).toBe('precondition_failed');
     await deleteDevice(fleet, id, second.etag);
+  });
+
+  it('notice a change between the two reads of one call', async () => {
+    const id = newId();
+    const { etag } = await put(id);
+    bench.faults.add({
+      target: 'hub',
+      match: { method: 'GET', path: `^/devices/${id}` },
+      fault: { delayMs: 400 },
+      times: 1,
+    });
+    const slow = problemOf(put(id, { enabled: false }, { ifMatch: etag }));
+    await setTimeout(150);
+    const auth = { type: 'certificateAuthority' } as const;
+    await putDevice(await bench.fleet(), id, { gateway, auth }, {});
+    expect(await slow).toBe('precondition_failed');
+    expect((await getDevice(fleet, id)).view).toMatchObject({ enabled: true, auth });
   });
 
   it('notice that only the tags have changed', async () => {

@@ -139,6 +139,8 @@ describe('conditions on a gateway', () => {
   it('let one of two concurrent changes by the same tag win', async () => {
     const id = newId();
     const { etag } = await put(id);
+    // Both have read before either writes.
+    bench.faults.add({ target: 'hub', match: { method: 'PATCH' }, fault: { delayMs: 200 }, times: 2 });
     const both = await Promise.allSettled([
       put(id, { hostname: 'one.example.com' }, { ifMatch: etag }),
       put(id, { hostname: 'two.example.com' }, { ifMatch: etag }),
