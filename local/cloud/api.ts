@@ -52,6 +52,7 @@ function settings({ hub, vault, entra, storage, ca }: Parts): Record<string, str
     GATEPOST_LOCAL_CA_FILE: ca.file,
     AzureWebJobsStorage: storage.connectionString,
     AZURE_CLIENT_ID: entra.managedIdentity.clientId,
+    GATEPOST_TRUST_MANAGER_CLIENT_ID: entra.trustManager.clientId,
     // What App Service gives to an app that has a managed identity.
     IDENTITY_ENDPOINT: entra.managedIdentity.endpoint,
     IDENTITY_HEADER: entra.managedIdentity.header,

@@ -17,7 +17,7 @@ export interface HubAnswer {
 
 const apiVersion = '2021-04-12';
 
-/** One call to the hub's service API, signed with the policy of its connection string. */
+/** One call to the hub's service API, signed with the policy of its connection string unless `headers` say otherwise. */
 export function callHub(
   hub: HubAccess,
   method: string,
@@ -34,11 +34,11 @@ export function callHub(
     method,
     path: `${path}?api-version=${apiVersion}`,
     headers: {
-      ...headers,
       host: hub.hostname,
       authorization: policyToken(hub),
       'content-type': 'application/json',
       'content-length': Buffer.byteLength(text),
+      ...headers,
     },
   };
   return new Promise((resolve, reject) => {

@@ -99,15 +99,18 @@ function hubRoles({ managedIdentity: { objectId } }: Entra): Pick<Parameters<typ
   };
 }
 
-/** What the API's identity may do in the vault; the operator may look at everything in it. */
+/**
+ * In the vault the API's own identity reads what the bundle is made of, and a second one manages it; the operator may look
+ * at everything in it.
+ */
 function vaultRoles(entra: Entra): Pick<Parameters<typeof startVault>[0], 'roleAssignments'> {
-  const { objectId } = entra.managedIdentity;
+  const { managedIdentity: reader, trustManager: manager } = entra;
   const operator = entra.clients.find((client) => client.name === 'operator');
   return {
     roleAssignments: [
-      { objectId, role: 'Key Vault Secrets Officer' },
-      { objectId, role: 'Key Vault Certificates Officer' },
-      { objectId, role: 'Key Vault Crypto User' },
+      { objectId: reader.objectId, role: 'Key Vault Certificate User' },
+      { objectId: manager.objectId, role: 'Key Vault Secrets Officer' },
+      { objectId: manager.objectId, role: 'Key Vault Certificates Officer' },
       ...(operator ? [{ objectId: operator.objectId, role: 'Key Vault Administrator' as const }] : []),
     ],
   };
