@@ -85,7 +85,7 @@ export class HubRestClient {
     const state = { faults: 0, throttles: 0, tokenRefreshed: false, uncertain: false };
     for (;;) {
       const outcome = await this.#attempt(method, path, withRealEtag(method, headers, body), body, deadline);
-      if (!(outcome instanceof HubError) && outcome.status < 400) return readAnswer(outcome);
+      if (!(outcome instanceof HubError) && outcome.status < 400) return readAnswer(outcome, method, bare);
       const refusal = outcome instanceof HubError ? undefined : readRefusal(outcome.text);
       const error =
         outcome instanceof HubError
@@ -119,9 +119,9 @@ export class HubRestClient {
     const spread = 0.5 + this.#options.random() / 2;
     if (error.status === 429) {
       state.throttles += 1;
-      return error.retryAfterSeconds === undefined
-        ? spread * 1000 * 2 ** (state.throttles - 1)
-        : error.retryAfterSeconds * 1000;
+      const backoff = spread * 2 ** (state.throttles - 1);
+      // `Retry-After: 0` is no leave to hammer.
+      return 1000 * Math.max(error.retryAfterSeconds ?? backoff, backoff / 4);
     }
     const isFault = error.status === undefined ? error.failure !== 'timeout' : error.status >= 500;
     if (!isFault || state.faults >= retriesAfterFault) return undefined;
@@ -230,13 +230,13 @@ function withRealEtag(
   return typeof etag === 'string' && etag !== '' ? { ...headers, 'If-Match': `"${etag}"` } : headers;
 }
 
-function readAnswer(attempt: Attempt): { body: unknown; response: HubResponse } {
+function readAnswer(attempt: Attempt, method: string, path: string): { body: unknown; response: HubResponse } {
   const response = { statusCode: attempt.status, headers: attempt.headers };
   if (attempt.text === '') return { body: undefined, response };
   try {
     return { body: JSON.parse(attempt.text), response };
   } catch {
-    throw new HubError({ method: 'answer', path: '', failure: 'the body of a success is not JSON' });
+    throw new HubError({ method, path, failure: 'the body of a success is not JSON' });
   }
 }
 

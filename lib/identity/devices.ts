@@ -29,18 +29,24 @@ export async function putDevice(
       requireConditions(conditions, current === undefined ? undefined : describeDevice(current, seen?.tags ?? {}).etag),
     readFirst: conditions.ifMatch !== undefined,
   });
-  const tags = await writeTags(fleet, deviceId, input.tags, linked.created ? undefined : linked.before);
+  const before = linked.created ? undefined : linked.before;
+  const tags = await writeTags(fleet, deviceId, input.tags, before, conditions.ifMatch !== undefined);
   const state = linked.written ?? linked.before;
   if (state === undefined) throw new GatepostError('internal', 'A device was neither found nor made.');
   return { ...describeDevice(state, tags), created: linked.created };
 }
 
-/** Makes the caller's tags be exactly `wanted`; undefined keeps them. Answers the tags as they are then. */
+/**
+ * Makes the caller's tags be exactly `wanted`; undefined keeps them. Answers the tags as they are then.
+ *
+ * @param onlyOver throws `precondition_failed` where the tags are no longer those of `before`.
+ */
 export async function writeTags(
   fleet: Fleet,
   deviceId: string,
   wanted: Tags | undefined,
   before: TwinRecord | undefined,
+  onlyOver = false,
 ): Promise<Tags> {
   let twin = before;
   for (let tries = 0; tries < mostTries; tries += 1) {
@@ -52,6 +58,7 @@ export async function writeTags(
     } catch (error) {
       if (!(error instanceof GatepostError) || error.code !== 'precondition_failed') throw error;
       twin = await fleet.registry.twin(deviceId);
+      if (onlyOver && mergePatch(userTags(before?.tags ?? {}), userTags(twin?.tags ?? {})) !== undefined) throw error;
     }
   }
   throw new GatepostError('precondition_failed', 'The tags are being changed by others right now. Try again.');

@@ -16,7 +16,7 @@ import {
 } from './gateway-record.ts';
 import { checkedParent } from './gateway-tree.ts';
 import { hostnameSchema, idSchema } from './ids.ts';
-import type { NewDevice, Page, TwinRecord } from './registry.ts';
+import type { DeviceRecord, NewDevice, Page, TwinRecord } from './registry.ts';
 import { type Conditions, requireConditions } from './settings-etag.ts';
 
 const port = z.int().min(1).max(65_535).nullable();
@@ -59,11 +59,12 @@ export async function putGateway(
   conditions: Conditions,
 ): Promise<PutAnswer<GatewayView>> {
   let created = false;
+  let current = conditions;
   for (let tries = 0; tries < mostTries; tries += 1) {
     const twin = await fleet.registry.twin(id);
     if (twin !== undefined && !twin.isEdge) throw notEdge(id);
     // Half of a gateway that this very call has made is not what the conditions were about.
-    if (!created) requireConditions(conditions, etagOf(twin));
+    if (!created) requireConditions(current, etagOf(twin));
     mergedSettings(input, twin);
     const parent = input.parent ? await checkedParent(fleet.registry, id, input.parent, twin) : undefined;
     const parentScopes = parent !== undefined ? [parent.scope] : input.parent === null ? [] : undefined;
@@ -76,19 +77,27 @@ export async function putGateway(
     fleet.gateways.drop(id);
     if (outcome === 'lost') place?.giveBack();
     else place?.keep();
-    if (outcome === 'replaced' && parentScopes !== undefined) fleet.gateways.left(twin?.parentScopes[0]);
     created ||= outcome === 'created';
-    if (typeof outcome === 'object') {
+    if (typeof outcome === 'string') continue;
+    if ('tags' in outcome) {
       const devices = created ? 0 : await fleet.gateways.countNow(outcome.deviceScope ?? '');
       return { ...describeGateway(outcome, mergedSettings(input, outcome), devices), created };
     }
+    if (parentScopes !== undefined) fleet.gateways.left(twin?.parentScopes[0]);
+    // The tag that the gateway has now if nobody else changed it too.
+    if (current.ifMatch !== undefined) current = { ifMatch: etagOf(twin && { ...twin, ...stateOf(outcome) }) };
   }
   throw new GatepostError('precondition_failed', 'The gateway is being changed by others right now. Try again.');
 }
 
+function stateOf(device: DeviceRecord): Pick<TwinRecord, 'status' | 'parentScopes' | 'authentication'> {
+  const { status, parentScopes, authentication } = device;
+  return { status, parentScopes, authentication };
+}
+
 /**
  * One step towards what is asked for. A twin means that all of it is so; after any other step the gateway is read again,
- * which is also how the parent link is verified. `lost`: somebody else was faster.
+ * which is also how the parent link is verified. An identity is one that was replaced; `lost`: somebody else was faster.
  */
 async function write(
   fleet: Fleet,
@@ -96,7 +105,7 @@ async function write(
   input: GatewayInput,
   twin: TwinRecord | undefined,
   parentScopes: string[] | undefined,
-): Promise<TwinRecord | 'created' | 'replaced' | 'lost'> {
+): Promise<TwinRecord | DeviceRecord | 'created' | 'lost'> {
   const { registry } = fleet;
   const status = input.enabled === undefined ? undefined : input.enabled ? ('enabled' as const) : ('disabled' as const);
   if (twin === undefined) {
@@ -127,7 +136,7 @@ async function writeIdentity(
   input: GatewayInput,
   status: 'enabled' | 'disabled' | undefined,
   parentScopes: string[] | undefined,
-): Promise<'same' | 'replaced' | 'lost'> {
+): Promise<DeviceRecord | 'same' | 'lost'> {
   const authentication = input.auth === undefined ? undefined : newAuthentication(input.auth);
   const isSame =
     (status === undefined || status === twin.status) &&
@@ -138,13 +147,12 @@ async function writeIdentity(
   const device = await fleet.registry.device(twin.deviceId);
   if (device === undefined) return 'lost';
   const keepsAuthentication = authentication === undefined || sameAuthentication(authentication, device.authentication);
-  await fleet.registry.replaceDevice({
+  return fleet.registry.replaceDevice({
     ...device,
     ...(status === undefined ? {} : { status }),
     ...(parentScopes === undefined ? {} : { parentScopes }),
     ...(keepsAuthentication ? {} : { authentication }),
   });
-  return 'replaced';
 }
 
 /** Throws `gateway_not_found` also for an Edge device that is no gateway. */

@@ -278,6 +278,17 @@ describe('conditions on a device', () => {
     expect((await getDevice(fleet, id)).view).toMatchObject({ enabled: true, auth });
   });
 
+  it('notice that the tags are changed while the identity is', async () => {
+    const id = newId();
+    const { etag } = await put(id, { tags: { line: 1 } });
+    bench.faults.add({ target: 'hub', match: { method: 'PATCH' }, fault: { delayMs: 400 }, times: 1 });
+    const slow = problemOf(put(id, { enabled: false, tags: { line: 2 } }, { ifMatch: etag }));
+    await setTimeout(200);
+    await putDevice(await bench.fleet(), id, { gateway, tags: { line: 3 } }, {});
+    expect(await slow).toBe('precondition_failed');
+    expect((await getDevice(fleet, id)).view.tags).toEqual({ line: 3 });
+  });
+
   it('notice that only the tags have changed', async () => {
     const id = newId();
     const { etag } = await put(id);

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { putDevice } from '../../../lib/identity/devices.ts';
 import type { Fleet } from '../../../lib/identity/fleet.ts';
@@ -134,6 +135,19 @@ describe('conditions on a gateway', () => {
     expect(await problemOf(deleteGateway(fleet, id, { orphan: false, ifMatch: etag }))).toBe('precondition_failed');
     await deleteGateway(fleet, id, { orphan: false, ifMatch: changed.etag });
     expect(await problemOf(getGateway(fleet, id))).toBe('gateway_not_found');
+  });
+
+  it('hold for a change of the identity and the tags at once', async () => {
+    const id = newId();
+    const { etag } = await put(id);
+    const changed = await put(id, { enabled: false, maxDevices: 5 }, { ifMatch: etag });
+    expect(changed.view).toMatchObject({ enabled: false, maxDevices: 5 });
+    bench.faults.add({ target: 'hub', match: { method: 'PATCH' }, fault: { delayMs: 400 }, times: 1 });
+    const slow = problemOf(put(id, { enabled: true, maxDevices: 6 }, { ifMatch: changed.etag }));
+    await setTimeout(200);
+    await putGateway(await bench.fleet(), id, { hostname: 'faster.example.com' }, {});
+    expect(await slow).toBe('precondition_failed');
+    expect((await getGateway(fleet, id)).view).toMatchObject({ hostname: 'faster.example.com', maxDevices: 5 });
   });
 
   it('let one of two concurrent changes by the same tag win', async () => {
