@@ -17,7 +17,10 @@ export interface Services {
   config: Config;
   clock: () => Date;
   agent: Agent;
+  /** The app's own identity. */
   credential: TokenCredential;
+  /** The identity that changes what the vault holds; the app's own may only read it. */
+  trustManagerCredential: TokenCredential;
   /** For what happens outside of any request. */
   log: Log;
   /** A table of the app's storage account. */
@@ -37,6 +40,7 @@ export function createServices(environment: Record<string, string | undefined>):
   const clock = () => new Date();
   const agent = azureAgent(config);
   const credential = managedIdentity(config);
+  const trustManagerCredential = managedIdentity({ identityClientId: config.trustManagerClientId });
   // The worker takes what is written to the console into the host's log.
   const log = createLog((level, line) => console[level](line));
 
@@ -53,7 +57,7 @@ export function createServices(environment: Record<string, string | undefined>):
     ]);
     return trustService({
       ledger: tableLedger({ table: await table('gatepost') }),
-      store: vaultRootStore({ config, agent, credential }),
+      store: vaultRootStore({ config, agent, credential, managerCredential: trustManagerCredential }),
       refreshHintSeconds: config.refreshHintSeconds,
       checkSeconds: config.trustCheckSeconds,
       clock,
@@ -78,7 +82,20 @@ export function createServices(environment: Record<string, string | undefined>):
   });
   // As the hub makes them: 32 bytes.
   const newDeviceKey = () => new Redacted(randomBytes(32).toString('base64'));
-  return { config, clock, agent, credential, log, table, trust, deviceKeys, fleet, joinTokens, newDeviceKey };
+  return {
+    config,
+    clock,
+    agent,
+    credential,
+    trustManagerCredential,
+    log,
+    table,
+    trust,
+    deviceKeys,
+    fleet,
+    joinTokens,
+    newDeviceKey,
+  };
 }
 
 /** A value made when it is first asked for and kept; one that could not be made is tried again by the next caller. */

@@ -18,6 +18,8 @@ export interface Config {
   storage: { connectionString: Redacted } | { tableServiceUri: string };
   /** Client id of the user-assigned identity; undefined uses the system-assigned one. */
   identityClientId: string | undefined;
+  /** Client id of the identity that changes what the vault holds; the app's own where there is no other. */
+  trustManagerClientId: string | undefined;
   local: LocalConfig | undefined;
 }
 
@@ -49,6 +51,7 @@ const settings = z.object({
   AzureWebJobsStorage: z.string().min(1).optional(),
   AzureWebJobsStorage__tableServiceUri: z.url({ protocol: /^https$/ }).optional(),
   AZURE_CLIENT_ID: z.string().min(1).optional(),
+  GATEPOST_TRUST_MANAGER_CLIENT_ID: z.string().min(1).optional(),
   GATEPOST_LOCAL_ENDPOINTS: z.string().min(1).optional(),
   GATEPOST_LOCAL_CA_FILE: z.string().min(1).optional(),
   WEBSITE_INSTANCE_ID: z.string().optional(),
@@ -82,6 +85,7 @@ export function loadConfig(environment: Record<string, string | undefined>): Con
     upstreamTimeoutMs: set.GATEPOST_UPSTREAM_TIMEOUT_MS,
     storage: storageOf(set),
     identityClientId: set.AZURE_CLIENT_ID,
+    trustManagerClientId: set.GATEPOST_TRUST_MANAGER_CLIENT_ID ?? set.AZURE_CLIENT_ID,
     local: localOf(set),
   };
 }

@@ -13,6 +13,8 @@ export interface VaultOptions {
   config: Pick<Config, 'vaultUrl' | 'upstreamTimeoutMs'>;
   agent: Agent;
   credential: TokenCredential;
+  /** Who changes what the vault holds. Default: whoever reads. */
+  managerCredential?: TokenCredential | undefined;
 }
 
 /** A kind of object in the vault, as far as bringing one back is concerned. */
@@ -30,17 +32,20 @@ const mostRecoveryLooks = 20;
 
 /**
  * Roots in Key Vault. A public root is a secret, since Key Vault imports no certificate without its private key; a CA with
- * its key is a certificate whose key cannot be exported. The identity needs Key Vault Secrets Officer and Key Vault
- * Certificates Officer; to serve the bundle alone, Secrets User and Certificate User suffice.
+ * its key is a certificate whose key cannot be exported. Who reads needs Key Vault Certificate User, which may read
+ * secrets too; who manages needs Key Vault Secrets Officer and Key Vault Certificates Officer.
  */
 export function vaultRootStore(options: VaultOptions): RootStore {
   const call = upstream({ service: 'Key Vault', timeoutMs: options.config.upstreamTimeoutMs });
+  const manager = { ...options, credential: options.managerCredential ?? options.credential };
   const secrets = once(() => secretClient(options));
   const certificates = once(() => certificateClient(options));
+  const managedSecrets = once(() => secretClient(manager));
+  const managedCertificates = once(() => certificateClient(manager));
   return {
     async put(objectName, { pem, authority }, tags) {
-      if (authority === undefined) return putSecret(await secrets(), call, objectName, pem, tags);
-      return putCertificate(await certificates(), call, objectName, authority, tags);
+      if (authority === undefined) return putSecret(await managedSecrets(), call, objectName, pem, tags);
+      return putCertificate(await managedCertificates(), call, objectName, authority, tags);
     },
     async read({ kind, objectName, version }) {
       const read =
@@ -50,8 +55,8 @@ export function vaultRootStore(options: VaultOptions): RootStore {
       return read;
     },
     async remove({ kind, objectName }) {
-      if (kind === 'public') await removeSecret(await secrets(), call, objectName);
-      else await removeCertificate(await certificates(), call, objectName);
+      if (kind === 'public') await removeSecret(await managedSecrets(), call, objectName);
+      else await removeCertificate(await managedCertificates(), call, objectName);
     },
   };
 }

@@ -4,7 +4,7 @@ import { type Exchange, type Reply, type Route, serveHttps } from '../kit/https-
 import { StateFile } from '../kit/state-file.ts';
 import { type EntraClient, newClients } from './clients.ts';
 import { refusals, refuse } from './errors.ts';
-import { serveManagedIdentity } from './managed-identity.ts';
+import { type AssignedIdentity, serveManagedIdentity } from './managed-identity.ts';
 import { openIdMetadata } from './metadata.ts';
 import { answerTokenRequest } from './token-endpoint.ts';
 import {
@@ -56,6 +56,8 @@ export interface Entra {
   audience: string;
   clients: EntraClient[];
   managedIdentity: { endpoint: string; header: string; clientId: string; objectId: string };
+  /** A second identity of the same app, at the same endpoint. */
+  trustManager: AssignedIdentity;
   port: number;
   /** A token with the current key, for tests and for callers that need no client of their own. */
   issue(claims: IssueOptions): Promise<string>;
@@ -71,6 +73,7 @@ interface EntraState {
   signingKey: StoredSigningKey;
   clients: EntraClient[];
   managedIdentity: { header: string; clientId: string; objectId: string };
+  trustManager: AssignedIdentity;
 }
 
 /** Microsoft's own resources that every tenant knows; their tokens are v1.0 ones. */
@@ -91,11 +94,12 @@ export async function startEntra(options: EntraOptions): Promise<Entra> {
     routes: tenantRoutes(tenant),
   });
   tenant.host = `localhost:${server.port}`;
-  const identity = { ...state.managedIdentity, roles: [], managedIdentity: true };
+  const { header, ...own } = state.managedIdentity;
   const identityServer = await serveManagedIdentity({
-    ...state.managedIdentity,
+    header,
     faults: options.faults,
-    tokenFor: async (resource) => tenant.platformToken(identity, resource),
+    identities: [own, state.trustManager],
+    tokenFor: (identity, resource) => tenant.platformToken({ ...identity, roles: [], managedIdentity: true }, resource),
   });
   return {
     issuer: tenant.issuer,
@@ -104,6 +108,7 @@ export async function startEntra(options: EntraOptions): Promise<Entra> {
     audience: tenant.audience,
     clients: state.clients,
     managedIdentity: { endpoint: `http://127.0.0.1:${identityServer.port}/msi/token`, ...state.managedIdentity },
+    trustManager: state.trustManager,
     port: server.port,
     issue: (claims) => tenant.issue(claims),
     jwks: () => tenant.jwks(),
@@ -125,6 +130,7 @@ async function openState(options: EntraOptions, stored: EntraState | undefined):
       clientId: randomUUID(),
       objectId: randomUUID(),
     },
+    trustManager: stored?.trustManager ?? { clientId: randomUUID(), objectId: randomUUID() },
   };
 }
 

@@ -3,13 +3,18 @@ import type { FaultSwitch } from '../kit/faults.ts';
 import { type Exchange, type Reply, type RunningServer, serveHttps } from '../kit/https-server.ts';
 import { lifetimeSeconds } from './tokens.ts';
 
-export interface ManagedIdentityOptions {
-  faults: FaultSwitch;
+export interface AssignedIdentity {
   clientId: string;
   objectId: string;
+}
+
+export interface ManagedIdentityOptions {
+  faults: FaultSwitch;
+  /** The user-assigned identities of the app. */
+  identities: readonly AssignedIdentity[];
   /** What the platform puts into `IDENTITY_HEADER`: only the app itself knows it. */
   header: string;
-  tokenFor(resource: string): Promise<string | undefined>;
+  tokenFor(identity: AssignedIdentity, resource: string): Promise<string | undefined>;
 }
 
 const apiVersion = '2019-08-01';
@@ -37,13 +42,14 @@ async function answer(options: ManagedIdentityOptions, exchange: Exchange): Prom
   }
   const resource = query.get('resource');
   if (!resource) return refuse(400, "Required query parameter 'resource' is missing.");
-  if (!isOurs(options, query)) {
+  const identity = askedFor(options.identities, query);
+  if (identity === undefined) {
     return refuse(
       400,
       'No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.',
     );
   }
-  const token = await options.tokenFor(resource);
+  const token = await options.tokenFor(identity, resource);
   if (token === undefined) {
     return refuse(400, `AADSTS500011: The resource principal named ${resource} was not found in the tenant.`);
   }
@@ -56,17 +62,17 @@ async function answer(options: ManagedIdentityOptions, exchange: Exchange): Prom
       expires_on: String(Math.floor(Date.now() / 1000) + lifetimeSeconds - 1),
       resource,
       token_type: 'Bearer',
-      client_id: options.clientId,
+      client_id: identity.clientId,
     },
   };
 }
 
-/** The app has one user-assigned identity and no system-assigned one: a request must name it, by any of its ids. */
-function isOurs(options: ManagedIdentityOptions, query: URLSearchParams): boolean {
-  const clientId = query.get('client_id');
-  if (clientId !== null) return clientId.toLowerCase() === options.clientId;
-  const objectId = query.get('principal_id') ?? query.get('object_id');
-  return objectId?.toLowerCase() === options.objectId;
+/** The app has user-assigned identities and no system-assigned one: a request must name one, by any of its ids. */
+function askedFor(identities: readonly AssignedIdentity[], query: URLSearchParams): AssignedIdentity | undefined {
+  const clientId = query.get('client_id')?.toLowerCase();
+  if (clientId !== undefined) return identities.find((identity) => identity.clientId === clientId);
+  const objectId = (query.get('principal_id') ?? query.get('object_id'))?.toLowerCase();
+  return identities.find((identity) => identity.objectId === objectId);
 }
 
 function refuse(statusCode: number, message: string): Reply {

@@ -27,6 +27,7 @@ describe('the settings', () => {
       upstreamTimeoutMs: 10_000,
       storage: { tableServiceUri: 'https://plant.table.core.windows.net/' },
       identityClientId: undefined,
+      trustManagerClientId: undefined,
       local: undefined,
     });
   });
@@ -43,6 +44,15 @@ describe('the settings', () => {
     );
     const { AzureWebJobsStorage__tableServiceUri: _, ...without } = azure;
     expect(() => loadConfig(without)).toThrow(/AzureWebJobsStorage__tableServiceUri is not set/);
+  });
+
+  it('leave the vault to the app’s own identity, unless another manages it', () => {
+    const own = { ...azure, AZURE_CLIENT_ID: 'own' };
+    expect(loadConfig(own)).toMatchObject({ identityClientId: 'own', trustManagerClientId: 'own' });
+    expect(loadConfig({ ...own, GATEPOST_TRUST_MANAGER_CLIENT_ID: 'manager' })).toMatchObject({
+      identityClientId: 'own',
+      trustManagerClientId: 'manager',
+    });
   });
 
   it('keep the connection string of storage from being shown', () => {

@@ -333,6 +333,23 @@ describe('the managed identity', () => {
     },
   );
 
+  it('is one of two that the app has, each asked for by its own id', async () => {
+    const { managedIdentity: own, trustManager } = cloud.entra;
+    const scope = 'https://vault.azure.net/.default';
+    for (const { clientId, objectId } of [own, trustManager]) {
+      const got = await appService(() => new ManagedIdentityCredential({ clientId }).getToken(scope));
+      expect(decodeJwt(got.token)).toMatchObject({ oid: objectId, appid: clientId });
+    }
+    expect(trustManager.clientId).not.toBe(own.clientId);
+    const query = {
+      'api-version': '2019-08-01',
+      resource: 'https://vault.azure.net',
+      object_id: trustManager.objectId,
+    };
+    const answer = JSON.parse((await ask(query, { 'x-identity-header': own.header })).text) as Record<string, unknown>;
+    expect(answer.client_id).toBe(trustManager.clientId);
+  });
+
   it('answers as App Service does: expires_on is a string of seconds', async () => {
     const { clientId, header } = cloud.entra.managedIdentity;
     const query = { 'api-version': '2019-08-01', resource: 'https://vault.azure.net', client_id: clientId };
