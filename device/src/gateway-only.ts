@@ -29,8 +29,6 @@ export class GatewayOnlyMqtt implements MqttProvider {
   peer: ProvenPeer | undefined;
   /** The last connection attempt that was refused here. */
   refusal: GatepostDeviceError | undefined;
-  /** How many connections were begun. */
-  connections = 0;
 
   constructor(mqtt: MqttProvider, gateway: GatewayOnlyOptions) {
     this.#mqtt = mqtt;
@@ -44,7 +42,6 @@ export class GatewayOnlyMqtt implements MqttProvider {
       return this.#refuse(new GatepostDeviceError('peer_not_gateway', message));
     }
     this.peer = undefined;
-    this.connections += 1;
     try {
       return this.#connect(uri, options);
     } catch (error) {

@@ -147,10 +147,12 @@ function chainOf(socket: TLSSocket): X509Certificate[] {
 function explainChain(code: string, chain: X509Certificate[], options: ProbeOptions): GatepostDeviceError {
   const where = `${options.host}:${options.port}`;
   const now = options.now?.() ?? new Date();
-  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') return explainTime(code, chain, where, now);
   const top = chain.at(-1);
   const signer = top === undefined ? 'an unknown issuer' : `"${top.issuer.split('\n').join(',')}"`;
   const trusted = readCertificates(options.roots);
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
+    return explainTime(code, [...chain, ...trusted], where, now);
+  }
   const names = trusted.map((root) => `"${subjectOf(root)}"`).join(', ');
   const weak = trusted.find(
     (each) => !isAnchor(each) && chain.some((one) => one.raw.equals(each.raw) || isIssuedBy(one, each)),
@@ -174,10 +176,10 @@ function explainChain(code: string, chain: X509Certificate[], options: ProbeOpti
   );
 }
 
-function explainTime(code: string, chain: X509Certificate[], where: string, now: Date): GatepostDeviceError {
+function explainTime(code: string, candidates: X509Certificate[], where: string, now: Date): GatepostDeviceError {
   const expired = code === 'CERT_HAS_EXPIRED';
   const isAt = (one: X509Certificate) => (expired ? new Date(one.validTo) < now : new Date(one.validFrom) > now);
-  const culprit = chain.find(isAt) ?? chain[0];
+  const culprit = candidates.find(isAt) ?? candidates[0];
   const date =
     culprit === undefined ? 'an unknown date' : new Date(expired ? culprit.validTo : culprit.validFrom).toISOString();
   const name = culprit === undefined ? 'a certificate' : `"${subjectOf(culprit)}"`;

@@ -128,6 +128,19 @@ test.each([
   });
 });
 
+test('a root that has expired is the one that is named, and not the gateway', async () => {
+  const old = await selfSigned({
+    commonName: 'Old root',
+    notBefore: new Date(Date.now() - 10 * day),
+    notAfter: new Date(Date.now() - day),
+  });
+  const { port } = await serve(await issue(old, { commonName: 'localhost', names: ['localhost'] }));
+  await expect(probeGateway({ host: 'localhost', port, roots: old.certificate })).rejects.toMatchObject({
+    code: 'certificate_expired',
+    message: expect.stringMatching(/"CN=Old root" expired at/),
+  });
+});
+
 test('a port where nobody listens, a name that nobody knows, a server without TLS and one that is silent are told apart', async () => {
   const { root } = await gatewayPki();
   const roots = root.certificate;
