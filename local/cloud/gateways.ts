@@ -12,7 +12,7 @@ export interface AddGatewayOptions {
   id?: string | undefined;
   /** Default: localhost. */
   hostname?: string | undefined;
-  /** 0 or absent: the one it had last, else any. */
+  /** What it would like to listen on, unless it had another port before. 0 or absent: any. */
   port?: number | undefined;
   scope?: Partial<ScopeTimes> | undefined;
   maxClients?: number | undefined;

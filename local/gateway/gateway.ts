@@ -17,7 +17,7 @@ export interface GatewayOptions {
     ca: string;
     devices: HubDevices;
   };
-  /** The key of the Edge device's `$edgeHub` module, or of the Edge device itself. */
+  /** The key of the Edge device's `$edgeHub` module, as which the gateway asks the hub for its scope. */
   edgeKey: string;
   /** Keeps certificates, the cached scope and undelivered messages over a restart. */
   directory?: string | undefined;

@@ -1,3 +1,5 @@
+import iotDevice, { type Client } from 'azure-iot-device';
+import { Mqtt } from 'azure-iot-device-mqtt';
 import { connect, type MqttClient } from 'mqtt';
 import { ensureEdgeIdentity } from '../../../local/cloud/edge-identity.ts';
 import { callHub, type HubAccess } from '../../../local/cloud/hub-api.ts';
@@ -27,8 +29,8 @@ export class Site {
   readonly faults = new FaultSwitch();
   readonly hub: Hub;
   readonly access: HubAccess;
-  readonly edgeKeys = new Map<string, string>();
   readonly gateways: Gateway[] = [];
+  readonly #open: { close(): Promise<unknown> }[] = [];
 
   private constructor(hub: Hub, faults: FaultSwitch, ca: string) {
     this.hub = hub;
@@ -56,8 +58,50 @@ export class Site {
   }
 
   async close(): Promise<void> {
+    await this.closeClients();
     for (const gateway of this.gateways) await gateway.close();
     await this.hub.close();
+  }
+
+  /** Closes what a test has opened with {@link sdk} and {@link stay}. */
+  async closeClients(): Promise<void> {
+    for (const each of this.#open.splice(0)) await each.close();
+  }
+
+  closeLater(client: { close(): Promise<unknown> }): void {
+    this.#open.push(client);
+  }
+
+  /** The real SDK, given nothing but the connection string and the gateway's root. */
+  async sdk(device: KeyedDevice, root: string): Promise<Client> {
+    const client = iotDevice.Client.fromConnectionString(device.connectionString, Mqtt);
+    this.#open.push(client);
+    await client.setOptions({ ca: root });
+    await client.open();
+    return client;
+  }
+
+  /** A bare MQTT connection that stays. */
+  async stay(at: Gateway, device: KeyedDevice, token?: string): Promise<MqttClient> {
+    const { code, client } = await knock(at, this.packet(device, token === undefined ? {} : { token }));
+    this.#open.push({ close: () => client.endAsync(true) });
+    if (code !== 0) throw new Error(`CONNACK ${code}`);
+    return client;
+  }
+
+  patchTwin(deviceId: string, desired: object): Promise<unknown> {
+    return this.call('PATCH', `/twins/${deviceId}`, { properties: { desired } }, { 'if-match': '"*"' });
+  }
+
+  async reported(deviceId: string): Promise<Record<string, unknown>> {
+    const twin = await this.call('GET', `/twins/${deviceId}`);
+    return (twin as { properties: { reported: Record<string, unknown> } }).properties.reported;
+  }
+
+  /** The bodies of the telemetry that the hub has received from a device, the oldest first. */
+  bodiesFrom(deviceId: string): string[] {
+    const messages = this.hub.received().filter((message) => message.deviceId === deviceId);
+    return messages.map((message) => Buffer.from(message.body, 'base64').toString());
   }
 
   async call(method: string, path: string, body?: object, headers?: Record<string, string>): Promise<unknown> {
@@ -173,4 +217,36 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
     if (Date.now() > giveUp) throw new Error(`it never came to be that ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+/** Resolves when the gateway has cut the connection. */
+export function endOf(client: MqttClient): Promise<void> {
+  return new Promise((resolve) => client.once('close', () => resolve()));
+}
+
+/** What the SDK hands out as a twin; its own types are wider than what it is. */
+export interface DeviceTwin {
+  properties: {
+    desired: { [name: string]: unknown; $version: number };
+    reported: { update(patch: object, done: (error?: Error) => void): void };
+  };
+  on(event: string, listener: (patch: object) => void): void;
+}
+
+export async function twinOf(client: Client): Promise<DeviceTwin> {
+  return (await client.getTwin()) as unknown as DeviceTwin;
+}
+
+export function report(twin: DeviceTwin, patch: object): Promise<void> {
+  return new Promise((resolve, reject) => {
+    twin.properties.reported.update(patch, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+let made = 0;
+
+/** A device id that no other test of the file uses. */
+export function newName(): string {
+  made += 1;
+  return `press-${made}`;
 }
