@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { defineRoute, type Route } from '../lib/http/route.ts';
-import { lazily, type Services } from './services.ts';
+import type { Services } from './services.ts';
 
 const healthy = z.strictObject({ status: z.literal('ok') }).meta({ id: 'Health' });
 
@@ -15,8 +15,6 @@ const readiness = z
 
 type Readiness = z.output<typeof readiness>;
 
-/** Longer than a healthy service ever takes, shorter than a prober waits. */
-const checkTimeoutMs = 3_000;
 /** Several probers cost the services behind this one no more than one does. */
 const heldMs = 5_000;
 
@@ -77,7 +75,6 @@ function getReadiness(services: Services): Route {
 }
 
 function readinessOf(services: Services): () => Promise<Readiness> {
-  const checks = lazily(() => checksOf(services));
   let held: { at: number; found: Promise<Readiness> } | undefined;
   return () => {
     const now = services.clock().getTime();
@@ -86,7 +83,7 @@ function readinessOf(services: Services): () => Promise<Readiness> {
   };
 
   async function look(): Promise<Readiness> {
-    const { hub, vault, storage } = await checks();
+    const { hub, vault, storage } = await services.probes();
     const [hubFound, vaultFound, storageFound] = await Promise.all([hub, vault, storage].map(outcomeOf));
     const found = { hub: hubFound ?? 'failed', vault: vaultFound ?? 'failed', storage: storageFound ?? 'failed' };
     const ready = Object.values(found).every((outcome) => outcome === 'ok');
@@ -99,18 +96,4 @@ async function outcomeOf(attempt: () => Promise<void>): Promise<'ok' | 'failed'>
     () => 'ok',
     () => 'failed',
   );
-}
-
-async function checksOf({ agent, credential, ...services }: Services) {
-  const config = { ...services.config, upstreamTimeoutMs: Math.min(services.config.upstreamTimeoutMs, checkTimeoutMs) };
-  const [{ probeVault }, { probeTables }, { probeHost }] = await Promise.all([
-    import('../lib/azure/vault.ts'),
-    import('../lib/azure/tables.ts'),
-    import('../lib/azure/probe.ts'),
-  ]);
-  return {
-    hub: () => probeHost(config.hubHostname, agent, config.upstreamTimeoutMs),
-    vault: () => probeVault({ config, agent, credential }),
-    storage: () => probeTables({ config, agent, credential }),
-  };
 }

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Agent } from 'node:https';
-import type { TokenCredential } from '@azure/identity';
-import { managedIdentity } from '../lib/azure/credential.ts';
+import { managedIdentity, type TokenCredential } from '../lib/azure/credential.ts';
 import { azureAgent } from '../lib/azure/transport.ts';
 import { type Config, loadConfig } from '../lib/config.ts';
 import type { JoinTokens } from '../lib/enrollment/join-tokens.ts';
@@ -11,6 +10,16 @@ import { Redacted } from '../lib/redacted.ts';
 import type { Table } from '../lib/table.ts';
 import { createLog, describeError, type Log } from '../lib/telemetry.ts';
 import type { TrustService } from '../lib/trust/service.ts';
+
+/** Whether the services behind this one answer. */
+export interface Probes {
+  hub(): Promise<void>;
+  vault(): Promise<void>;
+  storage(): Promise<void>;
+}
+
+/** Longer than a healthy service ever takes, shorter than a prober waits. */
+const probeTimeoutMs = 3_000;
 
 /** What the routes work with. Everything that loads an SDK or opens a connection is made on first use, once. */
 export interface Services {
@@ -23,6 +32,8 @@ export interface Services {
   trustManagerCredential: TokenCredential;
   /** For what happens outside of any request. */
   log: Log;
+  /** Each rejects where its service does not answer. */
+  probes(): Promise<Probes>;
   /** A table of the app's storage account. */
   table(name: string): Promise<Table>;
   trust(): Promise<TrustService>;
@@ -49,6 +60,20 @@ export function createServices(environment: Record<string, string | undefined>):
     return tableClient({ config, agent, credential });
   });
   const table = async (name: string) => (await tables())(name);
+  const probes = lazily(async (): Promise<Probes> => {
+    const [{ probeVault }, { probeTables }, { probeHost }] = await Promise.all([
+      import('../lib/azure/vault.ts'),
+      import('../lib/azure/tables.ts'),
+      import('../lib/azure/probe.ts'),
+    ]);
+    const upstreamTimeoutMs = Math.min(config.upstreamTimeoutMs, probeTimeoutMs);
+    const options = { config: { ...config, upstreamTimeoutMs }, agent, credential };
+    return {
+      hub: () => probeHost(config.hubHostname, agent, upstreamTimeoutMs),
+      vault: () => probeVault(options),
+      storage: () => probeTables(options),
+    };
+  });
   const trust = lazily(async () => {
     const [{ trustService }, { tableLedger }, { vaultRootStore }] = await Promise.all([
       import('../lib/trust/service.ts'),
@@ -89,6 +114,7 @@ export function createServices(environment: Record<string, string | undefined>):
     credential,
     trustManagerCredential,
     log,
+    probes,
     table,
     trust,
     deviceKeys,

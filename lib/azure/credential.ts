@@ -1,6 +1,8 @@
 import type { TokenCredential } from '@azure/identity';
 import type { Config } from '../config.ts';
 
+export type { TokenCredential };
+
 /**
  * The app's managed identity. It is the only credential there is: `DefaultAzureCredential` would also try what happens to
  * lie around on a machine. The SDK is loaded when the first token is asked for.

@@ -231,9 +231,43 @@ describe('roots while a service is down', () => {
     expect(await sequence()).toBe(before + 1);
   });
 
+  it.each([
+    ['vault', { status: 500 }, {}],
+    ['storage', { status: 500 }, {}],
+    ['storage', { status: 412 }, { method: 'PUT' }],
+  ] as const)('are imported all the same where it fails twice (%s: %j)', async (target, fault, match) => {
+    const before = await sequence();
+    api.cloud.faults.add({ target, fault, match, times: 2 });
+    expect((await post({ name: newId('root'), pem: (await goodRoot()).certificate })).status).toBe(201);
+    expect(await sequence()).toBe(before + 1);
+  });
+
+  it.each(['before', 'after'] as const)(
+    'are whole after a repeat where storage cuts the connection %s the write',
+    async (cut) => {
+      const json = { name: newId('root'), pem: (await goodRoot()).certificate };
+      const before = await sequence();
+      api.cloud.faults.add({ target: 'storage', match: { method: 'PUT' }, fault: { cut }, times: 1 });
+      expect((await post(json)).json).toMatchObject({ status: 503, code: 'upstream_unavailable' });
+      expect((await post(json)).status).toBe(cut === 'before' ? 201 : 200);
+      expect(await sequence()).toBe(before + 1);
+    },
+  );
+
   it('wait as long as Key Vault asks, within reason', async () => {
     api.cloud.faults.add({ target: 'vault', fault: { status: 429, retryAfter: 1 }, times: 2 });
     const { status } = await post({ name: newId('root'), pem: (await goodRoot()).certificate });
     expect(status).toBe(201);
+  });
+});
+
+// Last, since an instance does not ask Entra ID again for two seconds after it failed.
+describe('roots while Entra ID is down', () => {
+  it('are not refused with a 401 where it is Entra ID that is down', async () => {
+    await api.cloud.restartApi();
+    api.cloud.faults.add({ target: 'entra', fault: { status: 503 } });
+    const answer = await api.call('GET', '/api/v1/roots');
+    expect(answer.json).toMatchObject({ status: 503, code: 'upstream_unavailable' });
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0);
   });
 });
