@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { HostLog } from './log.ts';
 import type {
@@ -45,6 +46,7 @@ interface Waiting {
 }
 
 const terminationGraceMs = 10_000;
+const consoleGraceMs = 500;
 
 /** One worker process, from its start to its end. */
 export class WorkerProcess {
@@ -56,6 +58,9 @@ export class WorkerProcess {
   readonly #log: HostLog;
   readonly #waiting = new Map<string, Waiting>();
   readonly #start = Promise.withResolvers<StartedWorker>();
+  /** Resolves when the last line of the console has been read as well. */
+  readonly #closed: Promise<void>;
+  #gone: WorkerGoneError | undefined;
 
   constructor(options: WorkerOptions) {
     this.#log = options.log;
@@ -75,6 +80,9 @@ export class WorkerProcess {
       this.#child.once('error', (error) => resolve(error.message));
       this.#child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
     });
+    this.#closed = new Promise((resolve) => {
+      this.#child.once('close', () => resolve());
+    });
     void this.ended.then((how) => this.#fail(new WorkerGoneError(`The worker process has ended: ${how}.`)));
     this.#send({ type: 'start', directory: options.directory, main: options.main });
   }
@@ -85,6 +93,7 @@ export class WorkerProcess {
 
   /** @throws {InvocationFailedError} what the function threw, {@link WorkerGoneError} where the process dies first. */
   invoke(request: InvocationRequest): Promise<InvocationResponse> {
+    if (this.#gone !== undefined) return Promise.reject(this.#gone);
     return new Promise((resolve, reject) => {
       this.#waiting.set(request.invocationId, { resolve, reject });
       this.#send({ type: 'invoke', request });
@@ -97,6 +106,8 @@ export class WorkerProcess {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), terminationGraceMs);
     await this.ended;
     clearTimeout(timer);
+    // A process that the app has left behind may hold the console open.
+    await Promise.race([this.#closed, sleep(consoleGraceMs, undefined, { ref: false })]);
   }
 
   #send(message: HostMessage): void {
@@ -128,7 +139,8 @@ export class WorkerProcess {
     return waiting;
   }
 
-  #fail(error: Error): void {
+  #fail(error: WorkerGoneError): void {
+    this.#gone = error;
     this.#start.reject(error);
     for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
