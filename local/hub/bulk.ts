@@ -1,7 +1,8 @@
 import type { Reply } from '../kit/https-server.ts';
 import { HubError } from './errors.ts';
+import { checkCondition, checkId, readDesired, readObject } from './input.ts';
 import { twinEtag } from './model.ts';
-import { checkCondition, checkId, type HubRegistry, readDesired, readObject } from './registry.ts';
+import type { HubRegistry } from './registry.ts';
 
 const maxItems = 100;
 

@@ -1,6 +1,7 @@
 import { HubError } from './errors.ts';
+import { checkCondition, readObject } from './input.ts';
 import type { Configuration } from './model.ts';
-import { checkCondition, type HubRegistry, readObject } from './registry.ts';
+import type { HubRegistry } from './registry.ts';
 import { entity, type HubRoute, param, readCondition, readCount, readJson } from './routes.ts';
 
 const maxConfigurations = 100;

@@ -1,11 +1,11 @@
 import type { FaultSwitch } from '../kit/faults.ts';
-import { serveHttps } from '../kit/https-server.ts';
+import { type Route, serveHttps } from '../kit/https-server.ts';
 import { StateFile } from '../kit/state-file.ts';
-import { startMqttHead } from '../mqtt/head.ts';
+import { type MqttHead, startMqttHead } from '../mqtt/head.ts';
 import { type CloudToDeviceMessage, clientIdOf } from '../mqtt/identity.ts';
 import { newPolicies, type Policy, type RoleAssignment, type TokenVerifier } from './access.ts';
 import { configurationRoutes } from './configuration-routes.ts';
-import { authenticateDevice } from './device-authentication.ts';
+import { authenticateDevice, type DeviceAuthenticationContext } from './device-authentication.ts';
 import { deviceRoutes } from './device-routes.ts';
 import { ConnectedDevices, type HubDevices, type ReceivedMessage } from './devices.ts';
 import { type ErrorBody, faultBody, HubError } from './errors.ts';
@@ -63,6 +63,8 @@ export interface Hub {
   close(): Promise<void>;
 }
 
+type HubContext = RouteContext & DeviceAuthenticationContext;
+
 interface HubState extends RegistryState {
   policies: Policy[];
 }
@@ -72,26 +74,14 @@ const reauthenticateMs = 2000;
 
 /** Starts an IoT Hub on loopback. */
 export async function startHub(options: HubOptions): Promise<Hub> {
-  const hostname = options.hostname ?? 'gatepost.azure-devices.net';
+  const { faults, tls, port = 0 } = options;
   const now = options.now ?? (() => new Date());
-  const file: StateFile<HubState> = new StateFile<HubState>(
-    options.stateFile,
-    (): HubState => ({ ...registry.capture(), policies }),
-  );
-  const stored = file.read();
-  const policies: Policy[] = stored?.policies ?? newPolicies();
-  const limits = options.maxDevices === undefined ? {} : { devices: options.maxDevices };
-  const registry = new HubRegistry(stored, now, limits);
-  disconnectAll(registry);
-  registry.on('changed', () => file.touch());
-  file.touch();
+  const { registry, policies, file } = openRegistry(options, now);
   const throttle = new Throttle(now);
   throttle.set(options.throttle);
-  const jobs = new RegistryJobs(registry);
-  const devices = new ConnectedDevices(registry, throttle, now);
   let errorBody: ErrorBody = 'A';
-  const context: RouteContext & { certificateAuthorities: readonly string[] } = {
-    hostname,
+  const context: HubContext = {
+    hostname: options.hostname ?? 'gatepost.azure-devices.net',
     registry,
     policies,
     tokens: options.tokens,
@@ -101,48 +91,23 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     errorBody: () => errorBody,
     now,
   };
-  const head = await startMqttHead({
-    tls: options.tls,
-    port: options.mqttPort ?? 0,
-    faults: options.faults,
-    faultTarget: 'hub',
-    devices,
-    reauthenticateMs,
-    authenticate: async (connect) => {
-      const decision = authenticateDevice(context, connect);
-      if ('ok' in decision && !connect.again) throttle.take('connection');
-      return decision;
-    },
-  });
-  registry.on('revoked', (deviceId, moduleId) => head.disconnect(clientIdOf({ deviceId, moduleId })));
-  const routes = [
-    ...queryRoutes(registry),
-    ...scopeRoutes(registry),
-    ...deviceRoutes(registry),
-    ...twinRoutes(registry, devices),
-    ...configurationRoutes(registry),
-    ...jobRoutes(jobs),
-  ].map((route) => toRoute(context, route));
-  const { faults, tls, port = 0 } = options;
+  const devices = new ConnectedDevices(registry, throttle, now);
+  const jobs = new RegistryJobs(registry);
+  const head = await startDeviceSide(options, context, devices);
   const server = await serveHttps({
     target: 'hub',
     faults,
     tls,
-    routes,
     port,
+    routes: routesOf(context, devices, jobs),
     faultBody: (status) => faultBody(status, errorBody, now()),
   });
-  const connectionStringOf: Hub['connectionStringOf'] = (name) => {
-    const policy = policies.find((one) => one.name === name);
-    if (policy === undefined) throw new HubError('ArgumentInvalid', `There is no policy ${name}.`);
-    return `HostName=${hostname};SharedAccessKeyName=${name};SharedAccessKey=${policy.primaryKey}`;
-  };
   return {
-    hostname,
+    hostname: context.hostname,
     port: server.port,
     mqttPort: head.port,
-    connectionString: connectionStringOf('iothubowner'),
-    connectionStringOf,
+    connectionString: connectionStringOf(context, 'iothubowner'),
+    connectionStringOf: (policy) => connectionStringOf(context, policy),
     received: () => [...devices.received],
     ingest: (message) => devices.ingest(message),
     sendCloudToDevice: (deviceId, message) => devices.sendCloudToDevice(deviceId, message),
@@ -158,6 +123,62 @@ export async function startHub(options: HubOptions): Promise<Hub> {
       file.flush();
     },
   };
+}
+
+/** The registry as it was stored, or a new one, and its file. */
+function openRegistry(options: HubOptions, now: () => Date) {
+  const file: StateFile<HubState> = new StateFile<HubState>(
+    options.stateFile,
+    (): HubState => ({ ...registry.capture(), policies }),
+  );
+  const stored = file.read();
+  const policies: Policy[] = stored?.policies ?? newPolicies();
+  const registry = new HubRegistry(
+    stored,
+    now,
+    options.maxDevices === undefined ? {} : { devices: options.maxDevices },
+  );
+  disconnectAll(registry);
+  registry.on('changed', () => file.touch());
+  file.touch();
+  return { registry, policies, file };
+}
+
+async function startDeviceSide(options: HubOptions, context: HubContext, devices: ConnectedDevices): Promise<MqttHead> {
+  const head = await startMqttHead({
+    tls: options.tls,
+    port: options.mqttPort ?? 0,
+    faults: options.faults,
+    faultTarget: 'hub',
+    devices,
+    reauthenticateMs,
+    authenticate: async (connect) => {
+      const decision = authenticateDevice(context, connect);
+      if ('ok' in decision && !connect.again) context.throttle.take('connection');
+      return decision;
+    },
+  });
+  context.registry.on('revoked', (deviceId, moduleId) => head.disconnect(clientIdOf({ deviceId, moduleId })));
+  return head;
+}
+
+function routesOf(context: HubContext, devices: ConnectedDevices, jobs: RegistryJobs): Route[] {
+  const { registry } = context;
+  // The first that matches answers: /devices/query before /devices/{id}.
+  return [
+    ...queryRoutes(registry),
+    ...scopeRoutes(registry),
+    ...deviceRoutes(registry),
+    ...twinRoutes(registry, devices),
+    ...configurationRoutes(registry),
+    ...jobRoutes(jobs),
+  ].map((route) => toRoute(context, route));
+}
+
+function connectionStringOf(context: HubContext, name: string): string {
+  const policy = context.policies.find((one) => one.name === name);
+  if (policy === undefined) throw new HubError('ArgumentInvalid', `There is no policy ${name}.`);
+  return `HostName=${context.hostname};SharedAccessKeyName=${name};SharedAccessKey=${policy.primaryKey}`;
 }
 
 /** Nobody is connected to a hub that has just started. */

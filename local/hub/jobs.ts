@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { applyItem } from './bulk.ts';
 import { HubError } from './errors.ts';
+import { checkId, readObject } from './input.ts';
 import { deviceJson, propertiesJson, scopesAbove, twinEtag } from './model.ts';
-import { checkId, type HubRegistry, readObject } from './registry.ts';
+import type { HubRegistry } from './registry.ts';
 
 type JobStatus = 'enqueued' | 'running' | 'completed' | 'failed' | 'cancelled';
 

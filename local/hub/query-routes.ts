@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Reply } from '../kit/https-server.ts';
 import { HubError } from './errors.ts';
+import { readObject } from './input.ts';
 import { project, type Row, selectRows } from './query.ts';
 import { parseQuery } from './query-parser.ts';
-import { type HubRegistry, readObject } from './registry.ts';
+import type { HubRegistry } from './registry.ts';
 import { type HubRoute, readCount, readJson } from './routes.ts';
 
 const defaultPage = 100;

@@ -2,6 +2,16 @@ import { EventEmitter } from 'node:events';
 import { generatedKeys, readAuthentication } from './authentication.ts';
 import { HubError } from './errors.ts';
 import {
+  type Condition,
+  checkCondition,
+  checkId,
+  type Given,
+  readDesired,
+  readIotEdge,
+  readObject,
+  readText,
+} from './input.ts';
+import {
   type Configuration,
   type Device,
   type Module,
@@ -13,9 +23,6 @@ import {
 } from './model.ts';
 import { deviceScopeOf, requireEdgeScope } from './scopes.ts';
 import { patchTwin } from './twin-patch.ts';
-
-/** What an `If-Match` header asks for: nothing, anything (`*`), or one ETag. */
-export type Condition = undefined | '*' | { etag: string };
 
 export interface RegistryState {
   devices: Device[];
@@ -35,10 +42,6 @@ interface RegistryEvents {
   desired: [deviceId: string, moduleId: string | null, patch: TwinObject];
 }
 
-type Given = Record<string, unknown>;
-
-// learn.microsoft.com, *Understand the identity registry*, with `:` and `;` of the Event Grid schema.
-const idPattern = /^[A-Za-z0-9\-.+%_#*?!(),:=@$';]{1,128}$/;
 const modulesPerDevice = 50;
 /** The modules that an Edge device is born with. */
 const systemModules = ['$edgeAgent', '$edgeHub'];
@@ -286,11 +289,6 @@ export class HubRegistry extends EventEmitter<RegistryEvents> {
   }
 }
 
-export function checkCondition(condition: '*' | { etag: string }, etag: string): void {
-  if (condition === '*' || condition.etag === etag) return;
-  throw new HubError('PreconditionFailed', `Precondition failed: the ETag is ${etag}.`);
-}
-
 /** Everything that stands directly below `device`. */
 export function childrenOf(registry: HubRegistry, device: Device): Device[] {
   const scope = device.deviceScope;
@@ -298,39 +296,6 @@ export function childrenOf(registry: HubRegistry, device: Device): Device[] {
   return [...registry.devices.values()].filter((other) => other !== device && scopesAbove(other).includes(scope));
 }
 
-export function checkId(id: string, inBody: unknown, what: string): void {
-  if (!idPattern.test(id)) throw new HubError('ArgumentInvalid', `The ${what} id '${id}' is not valid.`);
-  if (inBody === undefined || inBody === id) return;
-  throw new HubError('ArgumentInvalid', `The ${what} id of the body is not that of the address.`);
-}
-
 function refuseSystemModule(moduleId: string): never {
   throw new HubError('SystemModuleModifyUnauthorizedAccess', `System module ${moduleId} cannot be modified.`);
-}
-
-function readIotEdge(capabilities: unknown): boolean {
-  const iotEdge = capabilities === undefined || capabilities === null ? false : readObject(capabilities).iotEdge;
-  if (iotEdge !== undefined && typeof iotEdge !== 'boolean') {
-    throw new HubError('ArgumentInvalid', 'capabilities.iotEdge is true or false.');
-  }
-  return iotEdge ?? false;
-}
-
-/** The desired properties that an item of a bulk request brings. */
-export function readDesired(given: Given): object {
-  const properties = given.properties === undefined || given.properties === null ? {} : readObject(given.properties);
-  return { desired: properties.desired };
-}
-
-function readText(value: unknown, name: string): string | null {
-  if (value === undefined || value === null) return null;
-  if (typeof value !== 'string') throw new HubError('ArgumentInvalid', `${name} is no text.`);
-  return value;
-}
-
-export function readObject(value: unknown): Given {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new HubError('DeserializationError', 'The body is no JSON object.');
-  }
-  return value as Given;
 }

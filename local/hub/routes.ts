@@ -1,7 +1,8 @@
 import type { Exchange, Reply, Route } from '../kit/https-server.ts';
 import { type Access, type AccessContext, authorize, type Caller } from './access.ts';
 import { type ErrorBody, errorReply, HubError } from './errors.ts';
-import type { Condition, HubRegistry } from './registry.ts';
+import type { Condition } from './input.ts';
+import type { HubRegistry } from './registry.ts';
 import type { Meter, Throttle } from './throttle.ts';
 
 /** One endpoint of the hub. */

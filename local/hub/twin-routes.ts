@@ -1,8 +1,9 @@
 import type { Exchange, Reply } from '../kit/https-server.ts';
 import type { ConnectedDevices } from './devices.ts';
 import { HubError } from './errors.ts';
+import { checkCondition, readObject } from './input.ts';
 import { twinEtag, twinJson } from './model.ts';
-import { checkCondition, type HubRegistry, readObject } from './registry.ts';
+import type { HubRegistry } from './registry.ts';
 import { entity, type HubRoute, param, readCondition, readJson } from './routes.ts';
 
 const read = { right: 'ServiceConnect', actions: ['twins/read'] } as const;

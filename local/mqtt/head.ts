@@ -40,6 +40,39 @@ export interface MqttHead {
 /** Serves the MQTT 3.1.1 device protocol of IoT Hub over TLS on loopback. */
 export async function startMqttHead(options: MqttHeadOptions): Promise<MqttHead> {
   const head = new Head(options);
+  const broker = await createBroker(options, head);
+  const { cert, key, ca } = options.tls;
+  const settings = { minVersion: 'TLSv1.2', ...(ca && { ca }) } as const;
+  const server = createServer({ cert, key, requestCert: true, rejectUnauthorized: false, ...settings });
+  const sockets = new Set<Socket>();
+  server.on('secureConnection', (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => {});
+    broker.handle(socket);
+  });
+  server.on('tlsClientError', () => {});
+  const port = await listen(server, options.port ?? 0);
+  const timer = options.reauthenticateMs && setInterval(() => void head.lookAgain(), options.reauthenticateMs);
+  if (timer) timer.unref();
+  return {
+    port,
+    clients: () => [...head.connected.keys()],
+    disconnect: (clientId) => head.connected.get(clientId)?.drop(),
+    setCertificate: (tls) => server.setSecureContext({ ...tls, ...settings }),
+    close: async () => {
+      if (timer) clearInterval(timer);
+      for (const session of head.connected.values()) session.end();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
+      await new Promise<void>((resolve) => broker.close(resolve));
+      await closed;
+    },
+  };
+}
+
+/** aedes, told what each client may do. Nothing that one client publishes ever reaches another. */
+async function createBroker(options: MqttHeadOptions, head: Head): Promise<Aedes> {
   const broker = await Aedes.createBroker({
     preConnect: (client, packet, done) => {
       head.preConnect(client, packet, done).catch(() => client.conn.destroy());
@@ -50,7 +83,7 @@ export async function startMqttHead(options: MqttHeadOptions): Promise<MqttHead>
     authorizePublish: (client, packet, done) => {
       const session = client === null ? undefined : head.session(client);
       if (client === null || session === undefined) return done(new Error('not connected'));
-      void handlePublish({ ...options, client, session, packet }).then(
+      handlePublish({ ...options, client, session, packet }).then(
         (answer) => {
           if (answer === 'acknowledge') done(null);
           else if (answer === 'disconnect') client.conn.destroy();
@@ -73,35 +106,7 @@ export async function startMqttHead(options: MqttHeadOptions): Promise<MqttHead>
   broker.on('subscribe', (_subscriptions, client) => head.session(client)?.subscribed());
   broker.on('unsubscribe', (filters, client) => head.unsubscribe(client, filters));
   broker.on('ack', (_packet, client) => head.session(client)?.acknowledged());
-
-  const { cert, key, ca } = options.tls;
-  const asked = { requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2', ...(ca && { ca }) } as const;
-  const server = createServer({ cert, key, ...asked });
-  const sockets = new Set<Socket>();
-  server.on('secureConnection', (socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.on('error', () => {});
-    broker.handle(socket);
-  });
-  server.on('tlsClientError', () => {});
-  const port = await listen(server, options.port ?? 0);
-  const timer = options.reauthenticateMs && setInterval(() => void head.lookAgain(), options.reauthenticateMs);
-  if (timer) timer.unref();
-  return {
-    port,
-    clients: () => [...head.connected.keys()],
-    disconnect: (clientId) => head.connected.get(clientId)?.drop(),
-    setCertificate: (tls) => server.setSecureContext({ ...tls, minVersion: 'TLSv1.2', ...(ca && { ca }) }),
-    close: async () => {
-      if (timer) clearInterval(timer);
-      for (const session of head.connected.values()) session.end();
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of sockets) socket.destroy();
-      await new Promise<void>((resolve) => broker.close(resolve));
-      await closed;
-    },
-  };
+  return broker;
 }
 
 type Waiting = { connect: ConnectRequest; fault: Fault | undefined };
