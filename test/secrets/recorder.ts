@@ -29,6 +29,28 @@ function written(name: string, text: string | Buffer): void {
   if (text.length > 0) appendFileSync(join(folder ?? '', `written.${name}.${process.pid}.log`), text);
 }
 
+/** Bodies above this size are tests of sizes: they hold nothing that was issued. */
+const largest = 4 * 1024 * 1024;
+
+/** What was gathered of a message so far; nothing any more once it is too large. */
+class Gathered {
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  add(chunk: unknown): void {
+    if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) return;
+    this.#bytes += chunk.length;
+    if (this.#bytes <= largest) this.#chunks.push(Buffer.from(chunk as string));
+    else this.#chunks = [];
+  }
+
+  take(): Buffer {
+    const all = Buffer.concat(this.#chunks);
+    this.#chunks = [];
+    return all;
+  }
+}
+
 const calledFrom = (message: IncomingMessage) => `${message.method} ${message.url}`;
 const isStorage = (request: IncomingMessage) => request.url?.startsWith('/devstoreaccount1') === true;
 /** The API is the one server without TLS, and everything of it is under this path. */
@@ -40,14 +62,14 @@ const handsOut = /\/(onboard|onboarding|connection-string|join-token|join|sas-to
 /** What is sent to a server of this process: credentials to be remembered, and rows, messages and blobs as written. */
 function watchRequests(): void {
   const push = IncomingMessage.prototype.push;
-  const chunks = new WeakMap<IncomingMessage, Buffer[]>();
+  const gathered = new WeakMap<IncomingMessage, Gathered>();
   IncomingMessage.prototype.push = function (this: IncomingMessage, chunk: unknown, encoding?: BufferEncoding) {
     // A request that came in has a path; an answer to a request of ours has none.
     if (this.url) {
-      const sofar = chunks.get(this) ?? [];
-      chunks.set(this, sofar);
-      if (chunk !== null && chunk !== undefined) sofar.push(Buffer.from(chunk as Uint8Array));
-      else receive(this, Buffer.concat(sofar));
+      const sofar = gathered.get(this) ?? new Gathered();
+      gathered.set(this, sofar);
+      if (chunk === null) receive(this, sofar.take());
+      else sofar.add(chunk);
     }
     return push.call(this, chunk, encoding);
   };
@@ -66,11 +88,11 @@ function receive(request: IncomingMessage, body: Buffer): void {
 /** What a server of this process answers: the secrets given out, and the answers that may hold none. */
 function watchAnswers(): void {
   const { write, end } = ServerResponse.prototype;
-  const chunks = new WeakMap<ServerResponse, Buffer[]>();
+  const gathered = new WeakMap<ServerResponse, Gathered>();
   const collect = (response: ServerResponse, chunk: unknown) => {
-    const sofar = chunks.get(response) ?? [];
-    chunks.set(response, sofar);
-    if (typeof chunk === 'string' || chunk instanceof Uint8Array) sofar.push(Buffer.from(chunk as string));
+    const sofar = gathered.get(response) ?? new Gathered();
+    gathered.set(response, sofar);
+    sofar.add(chunk);
     return sofar;
   };
   ServerResponse.prototype.write = function (this: ServerResponse, ...parameters: unknown[]) {
@@ -78,8 +100,7 @@ function watchAnswers(): void {
     return Reflect.apply(write, this, parameters);
   } as typeof write;
   ServerResponse.prototype.end = function (this: ServerResponse, ...parameters: unknown[]) {
-    answered(this, Buffer.concat(collect(this, parameters[0])).toString('utf8'));
-    chunks.delete(this);
+    answered(this, collect(this, parameters[0]).take().toString('utf8'));
     return Reflect.apply(end, this, parameters);
   } as typeof end;
 }

@@ -36,18 +36,52 @@ const around = 60;
  */
 export function findLeaks(written: Iterable<Written>, secrets: Iterable<Secret>): Leak[] {
   const needles = index(secrets);
+  const starts = new StartFilter(needles.keys());
   const leaks: Leak[] = [];
   for (const { name, text } of written) {
-    for (let at = 0; at + probe <= text.length; at++) {
+    // A secret is found once, although its later characters may begin another spelling of it.
+    let done = 0;
+    for (const at of starts.candidates(text)) {
+      if (at < done) continue;
       const needle = needles.get(text.substring(at, at + probe))?.find((each) => text.startsWith(each.text, at));
       if (needle === undefined) continue;
       const end = at + needle.text.length;
       const context = `${text.slice(Math.max(0, at - around), at)}[${needle.kind}]${text.slice(end, end + around)}`;
       leaks.push({ kind: needle.kind, form: needle.form, where: name, context });
-      at = end - 1;
+      done = end;
     }
   }
   return leaks;
+}
+
+/**
+ * Says where in a text one of many starts may stand, by the hash of four characters: of the places that it leaves out, which are
+ * nearly all, none has to be looked at.
+ */
+class StartFilter {
+  readonly #bits = new Uint32Array(1 << 19);
+
+  constructor(starts: Iterable<string>) {
+    for (const start of starts) {
+      let window = 0;
+      for (let n = 0; n < 4; n++) window = (window << 8) | (start.charCodeAt(n) & 0xff);
+      const hash = StartFilter.#hash(window);
+      this.#bits[hash >>> 5] = (this.#bits[hash >>> 5] ?? 0) | (1 << (hash & 31));
+    }
+  }
+
+  *candidates(text: string): Generator<number> {
+    let window = 0;
+    for (let end = 0; end < text.length; end++) {
+      window = (window << 8) | (text.charCodeAt(end) & 0xff);
+      const hash = StartFilter.#hash(window);
+      if (end >= 3 && ((this.#bits[hash >>> 5] ?? 0) & (1 << (hash & 31))) !== 0) yield end - 3;
+    }
+  }
+
+  static #hash(window: number): number {
+    return Math.imul(window, 0x9e3779b1) >>> 8;
+  }
 }
 
 /** Every needle under its first characters, so that the text is read once however many secrets there are. */
