@@ -35,6 +35,9 @@ const burstSeconds: Record<Meter, number> = {
   connection: 1,
 };
 
+/** Thirds of a token do not add up to a whole one: who waits as long as it was told must be let in. */
+const rounding = 1e-6;
+
 interface Bucket {
   tokens: number;
   filledAt: number;
@@ -69,8 +72,8 @@ export class Throttle {
     this.#buckets.set(meter, bucket);
     bucket.tokens = Math.min(capacity, bucket.tokens + ((now - bucket.filledAt) / 1000) * rate);
     bucket.filledAt = now;
-    if (bucket.tokens < 1) {
-      const retryAfter = Math.ceil((1 - bucket.tokens) / rate);
+    if (bucket.tokens < 1 - rounding) {
+      const retryAfter = Math.ceil((1 - bucket.tokens) / rate - rounding);
       throw new HubError('ThrottlingException', 'Throttling exception: too many requests', { retryAfter });
     }
     bucket.tokens -= 1;

@@ -4,7 +4,10 @@ import { Throttle } from '../../../local/hub/throttle.ts';
 function clocked() {
   let now = Date.parse('2026-01-01T00:00:00Z');
   const throttle = new Throttle(() => new Date(now));
-  return { throttle, wait: (ms: number) => void (now += ms) };
+  const wait = (ms: number): void => {
+    now += ms;
+  };
+  return { throttle, wait };
 }
 
 describe('Throttle', () => {
