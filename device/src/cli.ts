@@ -5,6 +5,7 @@ import manifest from '../package.json' with { type: 'json' };
 import { GatepostDeviceError, reasonOf } from './errors.ts';
 import { generalHelp, joinHelp, runHelp } from './help.ts';
 import { defaultStateFolder } from './state.ts';
+import { count } from './words.ts';
 
 /** What a command reads and writes; the process in production. */
 export interface Surroundings {
@@ -83,7 +84,7 @@ async function joinCommand(parameters: string[], surroundings: Surroundings): Pr
   const { host, port } = mqttAddress(joined);
   const { sequence, roots } = joined.trust;
   print(`joined: ${identityOf(joined.device)} behind gateway ${joined.gateway.id} at ${host}:${port}`);
-  print(`trust: sequence ${sequence}, ${roots.length === 1 ? '1 root' : `${roots.length} roots`}; state in ${state}`);
+  print(`trust: sequence ${sequence}, ${count(roots.length, 'root')}; state in ${state}`);
   return 0;
 }
 
@@ -111,8 +112,8 @@ async function runCommand(parameters: string[], surroundings: Surroundings): Pro
   if (stdin.isTTY === true) warn('gatepost-device: reading JSON lines from the terminal; end with Ctrl-D');
   const log = (line: string) => warn(`gatepost-device: ${line}`);
   const result = await run({ document, certificate, input: stdin, log, signal, waitMs, flushMs });
-  const bad = result.refused === 0 ? '' : `, ${result.refused} bad lines skipped`;
-  log(`${signal.aborted ? 'stopped' : 'end of input'}: ${result.delivered} messages delivered${bad}`);
+  const bad = result.refused === 0 ? '' : `, ${count(result.refused, 'bad line')} skipped`;
+  log(`${signal.aborted ? 'stopped' : 'end of input'}: ${count(result.delivered, 'message')} delivered${bad}`);
   return 0;
 }
 

@@ -7,6 +7,7 @@ import { type BadLine, readTelemetry, type TelemetryLine } from './lines.ts';
 import { Outbox } from './outbox.ts';
 import { openSession, type Session, type SessionOptions } from './session.ts';
 import { withTimeout } from './timeout.ts';
+import { count } from './words.ts';
 
 export interface RunOptions extends Omit<SessionOptions, 'sdkRetries'> {
   /** Newline-delimited JSON. */
@@ -146,7 +147,7 @@ class Runner {
     if (performance.now() - begun >= steadyMs) this.#backoff.reset();
     if (lost.fault === undefined) return false;
     this.#lastFault = lost.fault;
-    if (!this.#isOver()) log(`${lost.fault.message}; ${this.#outbox.size} lines wait`);
+    if (!this.#isOver()) log(`${lost.fault.message}; not acknowledged yet: ${count(this.#outbox.size, 'line')}`);
     return true;
   }
 
@@ -226,10 +227,10 @@ class Runner {
   }
 
   #undelivered(): GatepostDeviceError {
-    const why = this.#lastFault === undefined ? 'the gateway acknowledged them too slowly' : this.#lastFault.message;
+    const why = this.#lastFault === undefined ? 'The gateway acknowledged too slowly.' : this.#lastFault.message;
     return new GatepostDeviceError(
       this.#lastFault?.code ?? 'gateway_unreachable',
-      `${this.#outbox.size + this.#abandoned} lines were not delivered: ${why}`,
+      `Not delivered: ${count(this.#outbox.size + this.#abandoned, 'line')}. ${why}`,
     );
   }
 }

@@ -50,7 +50,7 @@ describe.each(nodes())('on Node %s', (_version, node) => {
     expect(run.stderr.split('\n')).toEqual([
       expect.stringMatching(/^gatepost-device: connected to 127.0.0.1:\d+, proven by root [0-9a-f]{64}/),
       'gatepost-device: line 2 is not JSON: not sent',
-      'gatepost-device: end of input: 2 messages delivered, 1 bad lines skipped',
+      'gatepost-device: end of input: 2 messages delivered, 1 bad line skipped',
       '',
     ]);
     for (const text of [join_.stdout, run.stderr]) expect(text).not.toContain(deviceKey);

@@ -157,7 +157,7 @@ test.each(['SIGINT', 'SIGTERM'] as const)('%s ends a run cleanly although its in
   child.stdin?.write('{"n":1}\n');
   await until(() => broker.messages.length === 1, 'the message arrived');
   child.kill(signal);
-  expect(await ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/stopped: 1 messages delivered\n$/) });
+  expect(await ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/stopped: 1 message delivered\n$/) });
 });
 
 test('a second signal ends a run that cannot deliver at once', async () => {
