@@ -80,7 +80,7 @@ describe.skipIf(!hasTools)('against npm start (skipped where this machine has no
     expect(imported).toMatch(/"name":"plant-1"[\s\S]*-----BEGIN CERTIFICATE-----/);
     expect(registered).toContain('"deviceScope":"ms-azure-iot-edge://gateway-1-');
     expect(onboarded).toMatch(/"connectionString":"HostName=[^"]*;GatewayHostName=localhost/);
-    expect(joined).toMatch(/joined: press-7 behind gateway gateway-1[\s\S]*1 messages delivered/);
+    expect(joined).toMatch(/joined: press-7 behind gateway gateway-1[\s\S]*1 message delivered/);
     expect(telemetry).toMatch(/"deviceId":"press-7".*"gatewayId":"gateway-1"/);
     expect(problem).toContain('"code":"gateway_not_found"');
     expect(healed).toContain('"id":"press-7"');
