@@ -91,7 +91,7 @@ export function openApiDocument(routes: readonly Route[]): object {
     servers: [{ url: '/' }],
     tags: [...new Set(routes.map((route) => route.tag))].map((name) => ({ name })),
     paths,
-    components: { securitySchemes, schemas: { Problem: problemSchema } },
+    components: { securitySchemes, schemas: { Problem: problemSchema }, examples: examplesOf(routes) },
   });
 }
 
@@ -184,13 +184,19 @@ function problemAnswersOf(route: Route): ZodOpenApiResponsesObject {
   }
   const answers: ZodOpenApiResponsesObject = {};
   for (const [status, codes] of byStatus) {
-    const examples = codes.map((code) => [code, { summary: problems[code].title, value: exampleOf(code) }] as const);
+    const examples = codes.map((code) => [code, { $ref: `#/components/examples/${code}` }] as const);
     answers[String(status) as '400'] = {
-      description: codes.map((code) => `\`${code}\`: ${problems[code].title}.`).join(' '),
+      description: codes.map((code) => `\`${code}\``).join(', '),
       content: { 'application/problem+json': { schema: problemSchema, examples: Object.fromEntries(examples) } },
     };
   }
   return answers;
+}
+
+/** Each problem once, however many operations refer to it. */
+function examplesOf(routes: readonly Route[]) {
+  const codes = [...new Set(routes.flatMap(problemsOf))].sort();
+  return Object.fromEntries(codes.map((code) => [code, { summary: problems[code].title, value: exampleOf(code) }]));
 }
 
 function exampleOf(code: ProblemCode): object {
