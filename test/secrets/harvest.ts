@@ -12,6 +12,7 @@ const secretFields: Record<string, string> = {
   clientSecret: 'client secret',
   client_secret: 'client secret',
   password: 'PFX password',
+  pwd: 'PFX password',
   pfx: 'PFX',
 };
 

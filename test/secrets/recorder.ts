@@ -56,6 +56,10 @@ const isStorage = (request: IncomingMessage) => request.url?.startsWith('/devsto
 /** The API is the one server without TLS, and everything of it is under this path. */
 const isApi = (request: IncomingMessage) =>
   request.url?.startsWith('/api/v1/') === true && (request.socket as Partial<TLSSocket>).encrypted !== true;
+/** What the hub itself writes where somebody asks it for an export with keys, by a container's SAS. The backend has none. */
+const isExport = (request: IncomingMessage) => /[?&]sig=/.test(request.url ?? '');
+/** Its examples look like secrets. */
+const isDescription = (request: IncomingMessage) => request.url?.startsWith('/api/v1/openapi.json') === true;
 /** The calls whose answer is a credential. */
 const handsOut = /\/(onboard|onboarding|connection-string|join-token|join|sas-token)(\?|$)/;
 
@@ -77,6 +81,7 @@ function watchRequests(): void {
 
 function receive(request: IncomingMessage, body: Buffer): void {
   if (isStorage(request)) {
+    if (isExport(request)) return;
     written('storage', `\n--- ${calledFrom(request)}\n${body.toString('latin1')}\n`);
     return;
   }
@@ -87,7 +92,7 @@ function receive(request: IncomingMessage, body: Buffer): void {
 
 /** What a server of this process answers: the secrets given out, and the answers that may hold none. */
 function watchAnswers(): void {
-  const { write, end } = ServerResponse.prototype;
+  const { writeHead, write, end } = ServerResponse.prototype;
   const gathered = new WeakMap<ServerResponse, Gathered>();
   const collect = (response: ServerResponse, chunk: unknown) => {
     const sofar = gathered.get(response) ?? new Gathered();
@@ -95,6 +100,11 @@ function watchAnswers(): void {
     sofar.add(chunk);
     return sofar;
   };
+  ServerResponse.prototype.writeHead = function (this: ServerResponse, ...parameters: unknown[]) {
+    // Headers that are given here are not among those that the response answers when asked.
+    heads.set(this, JSON.stringify(parameters));
+    return Reflect.apply(writeHead, this, parameters);
+  } as typeof writeHead;
   ServerResponse.prototype.write = function (this: ServerResponse, ...parameters: unknown[]) {
     collect(this, parameters[0]);
     return Reflect.apply(write, this, parameters);
@@ -105,13 +115,15 @@ function watchAnswers(): void {
   } as typeof end;
 }
 
+const heads = new WeakMap<ServerResponse, string>();
+
 function answered(response: ServerResponse, body: string): void {
   const request = response.req;
-  if (isStorage(request)) return;
+  if (isStorage(request) || isDescription(request)) return;
   const refused = response.statusCode >= 400;
   if (!refused) remember(body);
   if (!isApi(request) || (!refused && handsOut.test(request.url ?? ''))) return;
-  const headers = JSON.stringify(response.getHeaders());
+  const headers = `${heads.get(response)} ${JSON.stringify(response.getHeaders())}`;
   // The path of a call is the caller's; what the API makes of it is ours.
   written('answers', `\n--- ${request.method} ${response.statusCode}\n${headers}\n${body}\n`);
 }
@@ -123,6 +135,8 @@ function watchChildren(): void {
     const child = (message as { process: ChildProcess }).process;
     // The channel speaks before the streams are there; they carry nothing before this turn has ended.
     queueMicrotask(() => {
+      // In a shell a person's `curl` prints what the API hands out: that is no log of ours.
+      if (child.spawnfile === 'bash') return;
       count += 1;
       for (const stream of [child.stdout, child.stderr]) if (stream) watchStream(stream, count);
     });

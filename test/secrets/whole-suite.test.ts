@@ -37,10 +37,14 @@ describe.skipIf(folder === undefined)('over the whole suite (skipped when only s
   );
 
   it('the logs of the app, rows of storage, answers of the API and the output of the device were all recorded', () => {
-    expect(texts('host').join('')).toMatch(/"event":/);
-    expect(texts('storage').join('')).toMatch(/--- (PUT|POST|MERGE) \/devstoreaccount1/);
-    expect(texts('answers').join('')).toMatch(/application\/problem\+json/);
-    expect(texts('child').join('')).toMatch(/telemetry|connected/i);
+    // Not toMatch, which prints a text of megabytes where it fails.
+    const has = (prefix: string, what: RegExp) => texts(prefix).some((text) => what.test(text));
+    expect({
+      host: has('host', /"event":/),
+      storage: has('storage', /--- (PUT|POST|MERGE) \/devstoreaccount1/),
+      answers: has('answers', /application\/problem\+json/),
+      child: has('child', /messages delivered/),
+    }).toEqual({ host: true, storage: true, answers: true, child: true });
   });
 
   it('no key, token or private key stands in a log, a trace, storage, an output or a problem', () => {
