@@ -4,7 +4,7 @@ import { managedIdentity, type TokenCredential } from '../lib/azure/credential.t
 import { azureAgent } from '../lib/azure/transport.ts';
 import { type Config, loadConfig } from '../lib/config.ts';
 import type { JoinTokens } from '../lib/enrollment/join-tokens.ts';
-import type { DeviceKeys } from '../lib/http/device-token.ts';
+import type { DeviceKeys } from '../lib/http/device-key-cache.ts';
 import type { Fleet } from '../lib/identity/fleet.ts';
 import { Redacted } from '../lib/redacted.ts';
 import type { Table } from '../lib/table.ts';

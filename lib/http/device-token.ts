@@ -1,14 +1,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { GatepostError } from '../errors.ts';
 import type { Redacted } from '../redacted.ts';
+import { DeviceKeyCache, type DeviceKeys, type Identity } from './device-key-cache.ts';
 import type { AuthenticationRequest, Caller } from './route.ts';
-
-/**
- * The symmetric keys (base64) that the hub holds for a device or one of its modules. Undefined where it may not prove
- * itself with one: there is no such identity, it is disabled, or it authenticates by certificate. Reads the hub every
- * time: {@link deviceTokens} does the caching.
- */
-export type DeviceKeys = (deviceId: string, moduleId: string | null) => Promise<readonly Redacted[] | undefined>;
 
 export interface DeviceTokenOptions {
   hubHostname: string;
@@ -26,18 +20,11 @@ interface SasToken {
   signature: Buffer;
 }
 
-interface HeldKeys {
-  keys: readonly Redacted[] | undefined;
-  readAt: number;
-}
-
 /** Azure IoT devices run without a clock battery more often than not. */
 const skewSeconds = 300;
 const keysHeldMs = 60_000;
-const absenceHeldMs = 10_000;
 /** A key may have been rolled since it was read: a token that does not fit is tried again on keys at most this old. */
 const doubtedAfterMs = 10_000;
-const mostHeld = 10_000;
 const longestToken = 2_048;
 
 /**
@@ -45,18 +32,21 @@ const longestToken = 2_048;
  * primary or secondary key. Throws `device_token_invalid`, or what `deviceKeys` throws.
  */
 export function deviceTokens(options: DeviceTokenOptions): DeviceTokens {
-  const keysOf = heldKeys(options);
+  const held = new DeviceKeyCache(options.deviceKeys, options.clock);
   return async (request, modules = false) => {
     const token = parse(request.headers.get('authorization'));
     const identity = identityOf(token.resource, options.hubHostname);
     checkPath(identity, request.params, modules);
+    const now = options.clock().getTime();
     // Before the hub is asked for keys: a device that sends an old token costs nothing.
-    const nowSeconds = options.clock().getTime() / 1000;
-    if (Number(token.expiry) + skewSeconds < nowSeconds) throw refused('It has expired: sign a new one.');
-    let fits = await fitsAny(token, await keysOf(identity, keysHeldMs));
-    if (!fits) fits = await fitsAny(token, await keysOf(identity, doubtedAfterMs));
-    if (!fits) throw refused('It is signed with no key of this device, or the device is unknown or disabled.');
-    return { plane: 'device', ...identity };
+    if (Number(token.expiry) + skewSeconds < now / 1000) throw refused('It has expired: sign a new one.');
+    for (const oldestMs of [keysHeldMs, doubtedAfterMs]) {
+      if (!fitsAny(token, await held.keys(identity, oldestMs))) continue;
+      held.prove(identity);
+      return { plane: 'device', ...identity };
+    }
+    held.doubt(identity, now);
+    throw refused('It is signed with no key of this device, or the device is unknown or disabled.');
   };
 }
 
@@ -83,7 +73,7 @@ function parse(header: string | null): SasToken {
 }
 
 /** The resource is `HUB/devices/ID[/modules/ID]`; SDKs send it both raw and percent-encoded as a whole. */
-function identityOf(resource: string, hubHostname: string): { deviceId: string; moduleId: string | null } {
+function identityOf(resource: string, hubHostname: string): Identity {
   const [host = '', ...path] = decoded(resource).split('/');
   const [devices, deviceId = '', modules, moduleId = ''] = path.map(decoded);
   const isDevice = path.length === 2 && devices === 'devices' && deviceId !== '';
@@ -94,11 +84,7 @@ function identityOf(resource: string, hubHostname: string): { deviceId: string; 
   return { deviceId, moduleId: isModule ? moduleId : null };
 }
 
-function checkPath(
-  identity: { deviceId: string; moduleId: string | null },
-  params: Readonly<Record<string, string>>,
-  modules: boolean,
-): void {
+function checkPath(identity: Identity, params: Readonly<Record<string, string>>, modules: boolean): void {
   if (identity.deviceId !== params.deviceId) throw refused('It is of another device than the one in the path.');
   const asked = params.moduleId ?? null;
   if (identity.moduleId === asked) return;
@@ -110,7 +96,7 @@ function checkPath(
   );
 }
 
-async function fitsAny(token: SasToken, keys: readonly Redacted[] | undefined): Promise<boolean> {
+function fitsAny(token: SasToken, keys: readonly Redacted[] | undefined): boolean {
   let fits = false;
   for (const key of keys ?? []) {
     const mac = createHmac('sha256', Buffer.from(key.reveal(), 'base64'));
@@ -119,28 +105,6 @@ async function fitsAny(token: SasToken, keys: readonly Redacted[] | undefined): 
     if (timingSafeEqual(expected, token.signature)) fits = true;
   }
   return fits;
-}
-
-/** Keys as last read, read again where they are older than asked. The oldest are forgotten when there are too many. */
-function heldKeys(options: DeviceTokenOptions) {
-  const held = new Map<string, HeldKeys>();
-  return async (
-    identity: { deviceId: string; moduleId: string | null },
-    oldestMs: number,
-  ): Promise<readonly Redacted[] | undefined> => {
-    const { deviceId, moduleId } = identity;
-    const id = JSON.stringify([deviceId, moduleId]);
-    const now = options.clock().getTime();
-    const known = held.get(id);
-    const limit = known?.keys === undefined ? Math.min(absenceHeldMs, oldestMs) : oldestMs;
-    if (known !== undefined && now - known.readAt < limit) return known.keys;
-    const keys = await options.deviceKeys(deviceId, moduleId);
-    held.delete(id);
-    held.set(id, { keys, readAt: now });
-    const [oldest] = held.keys();
-    if (held.size > mostHeld && oldest !== undefined) held.delete(oldest);
-    return keys;
-  };
 }
 
 function decoded(text: string): string {

@@ -1,4 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type DeviceTokens, deviceTokens } from '../../../lib/http/device-token.ts';
 import { Redacted } from '../../../lib/redacted.ts';
@@ -21,6 +22,7 @@ beforeEach(() => {
     deviceKeys: async (deviceId, moduleId) => {
       const id = moduleId === null ? deviceId : `${deviceId}/${moduleId}`;
       reads.push(id);
+      await setImmediate();
       return registry.get(id)?.map((key) => new Redacted(key));
     },
   });
@@ -157,5 +159,46 @@ describe('the keys of a device', () => {
     registry.set('leaf-1', [key]);
     now += 10_000;
     await expect(token()).resolves.toMatchObject({ deviceId: 'leaf-1' });
+  });
+
+  it('are not read without end for tokens of invented devices, while known devices are served', async () => {
+    const { primary } = newIdentity('leaf-1');
+    const known = () => caller(sign(`${hub}/devices/leaf-1`, primary), { deviceId: 'leaf-1' });
+    await known();
+    const invent = (count: number) => caller(sign(`${hub}/devices/x-${count}`, primary), { deviceId: `x-${count}` });
+    for (let count = 0; count < 30; count += 1) await expect(invent(count)).rejects.toMatchObject(refused);
+    await expect(invent(30)).rejects.toMatchObject({ code: 'upstream_throttled', retryAfterSeconds: 60 });
+    expect(reads).toHaveLength(31);
+    now += 59_000;
+    await expect(invent(31)).rejects.toMatchObject({ code: 'upstream_throttled', retryAfterSeconds: 1 });
+    now += 2_000;
+    await expect(known()).resolves.toMatchObject({ deviceId: 'leaf-1' });
+    await expect(invent(32)).rejects.toMatchObject(refused);
+  });
+
+  it('are not read without end either where the invented devices come all at once', async () => {
+    const { primary } = newIdentity('leaf-1');
+    const attempts = Array.from({ length: 300 }, (_, count) =>
+      caller(sign(`${hub}/devices/x-${count}`, primary), { deviceId: `x-${count}` }),
+    );
+    const outcomes = await Promise.allSettled(attempts);
+    expect(outcomes.every((outcome) => outcome.status === 'rejected')).toBe(true);
+    expect(reads.length).toBeLessThan(40);
+  });
+
+  it('are read once for a device that calls many times at once', async () => {
+    const { primary } = newIdentity('leaf-1');
+    const token = sign(`${hub}/devices/leaf-1`, primary);
+    await Promise.all(Array.from({ length: 50 }, () => caller(token, { deviceId: 'leaf-1' })));
+    expect(reads).toHaveLength(1);
+  });
+
+  it('are read for as many devices as come at once, when their tokens are good', async () => {
+    const tokens = Array.from({ length: 200 }, (_, count) => {
+      const deviceId = `leaf-${count}`;
+      return { deviceId, token: sign(`${hub}/devices/${deviceId}`, newIdentity(deviceId).primary) };
+    });
+    await Promise.all(tokens.map(({ deviceId, token }) => caller(token, { deviceId })));
+    expect(reads).toHaveLength(200);
   });
 });
