@@ -70,8 +70,7 @@ export function upstream(options: UpstreamOptions): Upstream {
       const { fault } = outcome;
       if (fault instanceof GatepostError) throw fault;
       const retryable = tries < retriesFor(fault, repeatable);
-      const backoff = firstBackoffMs * 2 ** tries * (0.5 + random());
-      const pause = Math.max(fault.retryAfterMs ?? 0, fault.retryAfterMs === undefined ? backoff : 0);
+      const pause = fault.retryAfterMs ?? firstBackoffMs * 2 ** tries * (0.5 + random());
       if (!retryable || waited + pause > waitBudgetMs) throw problemOf(service, operation, fault, pause);
       await wait(pause);
       waited += pause;
