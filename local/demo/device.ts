@@ -5,9 +5,6 @@ import { type Narrator, withoutSecrets } from './narrator.ts';
 
 const program = fileURLToPath(new URL('../../device/dist/gatepost-device.mjs', import.meta.url));
 
-/** The device SDK parses addresses in a way that newer Nodes frown upon; that is not what this is about. */
-const quiet = '--disable-warning=DEP0169';
-
 export interface DeviceProgram {
   /** Writes to its standard input; without a text, ends the input. */
   input(text?: string): void;
@@ -24,7 +21,7 @@ export interface DeviceOptions {
 
 /** Runs the command line of the device as a process of its own, as on the device, and quotes what it prints. */
 export function runDevice({ parameters, environment = {}, narrator, signal }: DeviceOptions): DeviceProgram {
-  const child = spawn(process.execPath, [quiet, program, ...parameters], {
+  const child = spawn(process.execPath, [program, ...parameters], {
     env: { ...process.env, ...environment },
     stdio: ['pipe', 'pipe', 'pipe'],
     signal,
