@@ -4,7 +4,7 @@ import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 let api: TestCloud;
 
 beforeAll(async () => {
-  api = await startTestCloud({ apiEnv: { GATEPOST_UPSTREAM_TIMEOUT_MS: '2000' } });
+  api = await startTestCloud({ apiEnv: { GATEPOST_UPSTREAM_TIMEOUT_MS: '3000' } });
 });
 afterEach(() => api.cloud.faults.clear());
 afterAll(() => api.close());

@@ -7,7 +7,7 @@ import { sendRaw } from '../support/raw-http.ts';
 let api: TestCloud;
 
 beforeAll(async () => {
-  api = await startTestCloud({ apiEnv: { GATEPOST_UPSTREAM_TIMEOUT_MS: '1000' } });
+  api = await startTestCloud({ apiEnv: { GATEPOST_UPSTREAM_TIMEOUT_MS: '3000' } });
 });
 afterEach(() => api.cloud.faults.clear());
 afterAll(() => api.close());

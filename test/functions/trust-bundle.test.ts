@@ -7,7 +7,7 @@ const path = '/api/v1/trust-bundle';
 let api: TestCloud;
 
 beforeAll(async () => {
-  api = await startTestCloud({ apiEnv: { GATEPOST_UPSTREAM_TIMEOUT_MS: '500', GATEPOST_TRUST_CHECK_SECONDS: '1' } });
+  api = await startTestCloud({ apiEnv: { GATEPOST_UPSTREAM_TIMEOUT_MS: '3000', GATEPOST_TRUST_CHECK_SECONDS: '1' } });
 });
 afterEach(() => api.cloud.faults.clear());
 afterAll(() => api.close());

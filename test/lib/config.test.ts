@@ -70,7 +70,7 @@ describe('the settings', () => {
     expect(() => loadConfig({ ...environment, WEBSITE_INSTANCE_ID: 'a1' })).toThrow(
       /GATEPOST_LOCAL_ENDPOINTS.*refused in Azure/,
     );
-    expect(() => loadConfig({ ...azure, GATEPOST_LOCAL_CA_FILE: '/tmp/ca.pem', WEBSITE_INSTANCE_ID: 'a1' })).toThrow(
+    expect(() => loadConfig({ ...azure, GATEPOST_LOCAL_CA_FILE: '/tmp/ca.pem', WEBSITE_POD_NAME: 'a1' })).toThrow(
       /GATEPOST_LOCAL_CA_FILE.*refused in Azure/,
     );
   });

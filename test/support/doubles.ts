@@ -55,7 +55,7 @@ export async function startDoubles(options: DoublesOptions = {}): Promise<Double
     GATEPOST_VAULT_URL: vault.url,
     GATEPOST_ENTRA_ISSUER: entra.issuer,
     GATEPOST_ENTRA_AUDIENCE: entra.audience,
-    GATEPOST_UPSTREAM_TIMEOUT_MS: '2000',
+    GATEPOST_UPSTREAM_TIMEOUT_MS: '3000',
     GATEPOST_LOCAL_ENDPOINTS: JSON.stringify({ '*.vault.azure.net': `127.0.0.1:${vault.port}` }),
     GATEPOST_LOCAL_CA_FILE: ca.file ?? '',
     AzureWebJobsStorage: storage.connectionString,

@@ -11,7 +11,7 @@ let doubles: Doubles;
 let now = Date.now();
 
 beforeAll(async () => {
-  doubles = await startDoubles({ environment: { GATEPOST_UPSTREAM_TIMEOUT_MS: '300' } });
+  doubles = await startDoubles();
 });
 afterEach(() => {
   doubles.faults.clear();
@@ -48,7 +48,7 @@ const requests = (target: 'vault' | 'storage') =>
 
 /** Lets what runs behind the callers' backs come to its end. */
 async function until(done: () => Promise<boolean>): Promise<void> {
-  for (let count = 0; count < 100; count += 1) {
+  for (let count = 0; count < 500; count += 1) {
     if (await done()) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
