@@ -1,8 +1,10 @@
 import { app } from '@azure/functions';
 import { serve } from '../lib/http/route.ts';
+import { createLog } from '../lib/telemetry.ts';
 import { authenticator } from './authenticator.ts';
 import { allRoutes } from './routes.ts';
 import { createServices } from './services.ts';
+import { allTimers } from './timers.ts';
 
 const services = createServices(process.env);
 const authenticate = authenticator(services);
@@ -11,4 +13,13 @@ for (const route of allRoutes(services)) {
   const handler = serve(route, authenticate);
   // The host's own keys are shared secrets without an identity: who may call is decided by the route's policy, in serve().
   app.http(route.name, { methods: [...route.methods], route: route.path, authLevel: 'anonymous', handler });
+}
+
+for (const { name, schedule, run } of allTimers(services)) {
+  app.timer(name, {
+    schedule,
+    // A fault of a service behind this one lasts minutes, and the next time is far off.
+    retry: { strategy: 'fixedDelay', maxRetryCount: 4, delayInterval: { minutes: 2 } },
+    handler: (_timer, context) => run(createLog((level, line) => context[level](line))),
+  });
 }

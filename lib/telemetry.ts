@@ -12,6 +12,8 @@ export interface LogFields {
   moduleId?: string;
   gatewayId?: string;
   root?: string;
+  kind?: string;
+  daysLeft?: number;
   sha256?: string;
   sequence?: number;
   upstream?: string;
@@ -54,6 +56,8 @@ const allowed: ReadonlySet<string> = new Set<keyof LogFields>([
   'moduleId',
   'gatewayId',
   'root',
+  'kind',
+  'daysLeft',
   'sha256',
   'sequence',
   'upstream',

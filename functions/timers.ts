@@ -1,0 +1,30 @@
+import type { Log } from '../lib/telemetry.ts';
+import { expiryOf } from '../lib/trust/expiry.ts';
+import type { Services } from './services.ts';
+
+/** What the host runs by the clock. */
+export interface Timer {
+  /** The name of the function: letters and digits. */
+  name: string;
+  /** NCRONTAB with seconds, in UTC. */
+  schedule: string;
+  run(log: Log): Promise<void>;
+}
+
+export function allTimers(services: Services): Timer[] {
+  return [measureRootExpiry(services)];
+}
+
+/** Tells once a day how long each root is still valid: the alerts of infra/modules/alerts.bicep read these lines. */
+function measureRootExpiry(services: Services): Timer {
+  return {
+    name: 'measureRootExpiry',
+    schedule: '0 0 6 * * *',
+    async run(log) {
+      const { roots } = await (await services.trust()).roots.list();
+      for (const measured of expiryOf(roots, services.clock())) log.info('root_expiry', { ...measured });
+      // Said in any case: without it, no line would mean that all is well.
+      log.info('roots_measured', { count: roots.length });
+    },
+  };
+}
