@@ -102,15 +102,26 @@ function firstSteps(api: string, gateway: LocalCloud['contract']['gateways'][num
 function endOfRun(): Promise<void> {
   return new Promise((resolve) => {
     let asked = false;
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => {
-        if (asked) process.exit(1);
-        asked = true;
-        process.stdout.write('\nStopping.\n');
-        resolve();
-      });
-    }
+    const end = () => {
+      if (asked) process.exit(1);
+      asked = true;
+      process.stdout.write('\nStopping.\n');
+      resolve();
+    };
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, end);
+    if (process.env.npm_lifecycle_event !== undefined) whenOrphaned(end);
   });
+}
+
+/** npm starts us in a shell, and a signal to npm ends that shell without reaching us. */
+function whenOrphaned(act: () => void): void {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    act();
+  }, 250);
+  timer.unref();
 }
 
 async function main(): Promise<void> {

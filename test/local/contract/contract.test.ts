@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { TableClient } from '@azure/data-tables';
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LocalContract } from '../../../local/cloud/contract.ts';
 import { callHub } from '../../../local/cloud/hub-api.ts';
 import { answerOf, tokenOf } from './requests.ts';
-import { isAlive, newFolder, Running } from './running.ts';
+import { isAlive, newFolder, Running, startScript } from './running.ts';
 
 const folders: string[] = [];
 const started: Running[] = [];
@@ -47,7 +47,7 @@ describe('npm start', () => {
   beforeAll(async () => {
     running = begin();
     local = await running.ready();
-  });
+  }, 120_000);
 
   test('writes a contract with exactly the fields that tools rely on, for its owner only', () => {
     expect(Object.keys(local)).toEqual([
@@ -169,7 +169,10 @@ describe('npm start', () => {
   });
 });
 
-describe('a local cloud that was started again', () => {
+// Each of these brings a whole cloud up, some of them twice: on a busy machine that takes its time.
+const patience = { timeout: 120_000 };
+
+describe('a local cloud that was started again', patience, () => {
   test('remembers all of its parts, at the same addresses', async () => {
     const first = begin();
     const before = await first.ready();
@@ -220,7 +223,35 @@ describe('a local cloud that was started again', () => {
   });
 });
 
-describe('the command line', () => {
+test('Ctrl-C while it is starting ends it as well, with nothing left behind', patience, async () => {
+  const running = begin();
+  await expect.poll(() => running.descendants().length, { timeout: 60_000 }).toBeGreaterThan(0);
+  const descendants = running.descendants();
+  const ended = await running.end('SIGINT');
+  expect(ended).toMatchObject({ code: 0, signal: null });
+  expect(descendants.filter(isAlive)).toEqual([]);
+  expect(existsSync(running.contractFile)).toBe(false);
+});
+
+test.skipIf(process.platform === 'win32')(
+  'ends when npm is ended, which ends the shell around it',
+  patience,
+  async () => {
+    const folder = newFolder();
+    folders.push(folder);
+    const env = { ...process.env, npm_lifecycle_event: 'start' };
+    const script = `"${process.execPath}" "${startScript}" --port 0; true`;
+    const shell = spawn('sh', ['-c', script], { cwd: folder, env, stdio: 'ignore' });
+    const state = (name: string) => `${folder}/.gatepost/${name}`;
+    await expect.poll(() => existsSync(state('local.json')), { timeout: 60_000 }).toBe(true);
+    const pid = Number(readFileSync(state('lock'), 'utf8'));
+    shell.kill('SIGTERM');
+    await expect.poll(() => isAlive(pid), { timeout: 15_000 }).toBe(false);
+    expect(existsSync(state('local.json'))).toBe(false);
+  },
+);
+
+describe('the command line', patience, () => {
   test('teaches with --help', async () => {
     const ended = await begin(['--port', '0', '--help']).end();
     expect(ended.code).toBe(0);

@@ -15,7 +15,7 @@ beforeAll(async () => {
   running = new Running(newFolder(), ['--port', '0']);
   local = await running.ready();
   vaultToken = await tokenOf(local, 'operator', 'https://vault.azure.net/.default');
-});
+}, 120_000);
 afterEach(async () => {
   await control('DELETE', '');
   await control('DELETE', '/calls');

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LocalContract } from '../../../local/cloud/contract.ts';
 
-const start = fileURLToPath(new URL('../../../local/start.ts', import.meta.url));
+/** The script behind `npm start`. */
+export const startScript = fileURLToPath(new URL('../../../local/start.ts', import.meta.url));
 const patienceMs = 60_000;
 
 export interface Ended {
@@ -23,7 +24,7 @@ export class Running {
 
   constructor(folder: string, options: string[]) {
     this.folder = folder;
-    this.child = spawn(process.execPath, [start, ...options], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(process.execPath, [startScript, ...options], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
         this.output += chunk.toString();
