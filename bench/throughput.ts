@@ -16,7 +16,7 @@ export const throughput: Bench = {
   name: 'throughput',
   about: 'requests per second of every read, against a no-op function in the same host',
   async run({ smoke, print }) {
-    const seconds = smoke ? 0.1 : 3;
+    const seconds = smoke ? 0.1 : 2;
     const rounds = smoke ? 1 : 3;
     const plain = await plainApp();
     const host = await startFunctionsHost({ directory: plain.directory });
