@@ -17,11 +17,14 @@ const common = {
   logLevel: 'warning',
 } satisfies BuildOptions;
 
-/** `import('./sdk.ts')` stays an import at run time, of the bundle of its own that sdk.ts becomes. */
+/** `import('./sdk.ts')` and its neighbours stay imports at run time, of the bundles of their own that they become. */
 const sdkApart: Plugin = {
   name: 'sdk-apart',
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\/sdk\.ts$/ }, () => ({ path: './sdk.mjs', external: true }));
+    onResolve({ filter: /^\.\/sdk(-[a-z]+)?\.ts$/ }, ({ path }) => ({
+      path: path.replace(/\.ts$/, '.mjs'),
+      external: true,
+    }));
   },
 };
 
@@ -46,7 +49,7 @@ const requireBanner = {
 };
 
 /**
- * Builds the published package into `output`, by default `device/dist`: one file for the command line, one for the library, one for the SDK
+ * Builds the published package into `output`, by default `device/dist`: one file for the command line, one for the library, those of the SDK
  * that both load when they connect, and the declarations. The SDK is bundled because it brings 57 MB and 200 packages
  * along, of which a device needs one megabyte.
  */
@@ -70,7 +73,12 @@ async function buildSdk(output: string): Promise<void> {
   const { metafile } = await build({
     ...common,
     outdir: output,
-    entryPoints: { sdk: join(root, 'src/sdk.ts') },
+    entryPoints: Object.fromEntries(
+      ['sdk', 'sdk-mqtt', 'sdk-amqp'].map((name) => [name, join(root, `src/${name}.ts`)]),
+    ),
+    // What the transports share is one chunk: two copies of a class of the SDK would not know each other's instances.
+    splitting: true,
+    chunkNames: 'sdk-[hash]',
     minify: true,
     // Class names are what users of the SDK search for, and what its own errors are told apart by.
     keepNames: true,

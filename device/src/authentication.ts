@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { AuthenticationProvider, AuthenticationType, TransportConfig, X509 } from 'azure-iot-common';
+import type { Pace } from './pace.ts';
 
 /*
  * Client.fromConnectionString builds its own provider and forgets GatewayHostName for SharedAccessSignature and x509
@@ -69,4 +70,18 @@ function answer(credentials: TransportConfig, callback?: CredentialsCallback): P
   if (callback === undefined) return Promise.resolve(credentials);
   callback(null, credentials);
   return undefined;
+}
+
+/**
+ * Puts the pace where each connection of the SDK begins: it asks its provider for the credentials. AMQP asks a second
+ * time on the connection that then stands.
+ */
+export function paced(provider: AuthenticationProvider, pace: Pace, isConnected: () => boolean): void {
+  const ask = provider.getDeviceCredentials.bind(provider) as (callback?: CredentialsCallback) => unknown;
+  Object.assign(provider, {
+    getDeviceCredentials(callback?: CredentialsCallback): unknown {
+      if (callback === undefined || isConnected()) return ask(callback);
+      return pace.wait(() => void ask(callback));
+    },
+  });
 }

@@ -68,7 +68,7 @@ async function joinCommand(parameters: string[], surroundings: Surroundings): Pr
   }
   const state = stateFolder(values.state, environment);
   const { join, joinWithDocument } = await import('./join.ts');
-  const { mqttAddress } = await import('./document.ts');
+  const { gatewayAddress } = await import('./protocol.ts');
   let joined: Awaited<ReturnType<typeof join>>;
   if (values.document !== undefined) {
     if ([values.api, values.token, values['token-file']].some((each) => each !== undefined)) {
@@ -81,7 +81,7 @@ async function joinCommand(parameters: string[], surroundings: Surroundings): Pr
     const rootSha256 = needed(values['root-sha256'], '--root-sha256');
     joined = await join({ api, rootSha256, token: await readToken(values, surroundings), state });
   }
-  const { host, port } = mqttAddress(joined);
+  const { host, port } = gatewayAddress(joined, 'mqtt');
   const { sequence, roots } = joined.trust;
   print(`joined: ${identityOf(joined.device)} behind gateway ${joined.gateway.id} at ${host}:${port}`);
   print(`trust: sequence ${sequence}, ${count(roots.length, 'root')}; state in ${state}`);
@@ -95,6 +95,7 @@ async function runCommand(parameters: string[], surroundings: Surroundings): Pro
     cert: text,
     key: text,
     'key-passphrase-file': text,
+    protocol: text,
     wait: text,
     flush: text,
     help,
@@ -105,13 +106,15 @@ async function runCommand(parameters: string[], surroundings: Surroundings): Pro
   }
   const waitMs = milliseconds(values.wait ?? '0', '--wait');
   const flushMs = milliseconds(values.flush ?? '60', '--flush');
+  const { parseProtocol } = await import('./protocol.ts');
+  const protocol = parseProtocol(values.protocol ?? 'mqtt');
   const { readDocument } = await import('./state.ts');
   const document = await readDocument(stateFolder(values.state, environment));
   const certificate = await readClientCertificate(values);
   const { run } = await import('./run.ts');
   if (stdin.isTTY === true) warn('gatepost-device: reading JSON lines from the terminal; end with Ctrl-D');
   const log = (line: string) => warn(`gatepost-device: ${line}`);
-  const result = await run({ document, certificate, input: stdin, log, signal, waitMs, flushMs });
+  const result = await run({ document, protocol, certificate, input: stdin, log, signal, waitMs, flushMs });
   const bad = result.refused === 0 ? '' : `, ${count(result.refused, 'bad line')} skipped`;
   log(`${signal.aborted ? 'stopped' : 'end of input'}: ${count(result.delivered, 'message')} delivered${bad}`);
   return 0;

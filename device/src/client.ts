@@ -1,35 +1,61 @@
 import type { AuthenticationProvider, Message, RetryPolicy } from 'azure-iot-common';
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { GatewayCertificateProvider, GatewayTokenProvider } from './authentication.ts';
+import { GatewayCertificateProvider, GatewayTokenProvider, paced } from './authentication.ts';
 import type { ConnectionString } from './connection-string.ts';
 import { GatepostDeviceError } from './errors.ts';
-import { GatewayOnlyMqtt, type GatewayOnlyOptions, type MqttProvider } from './gateway-only.ts';
+import { GatewayDoor, type GatewayOnlyOptions } from './gateway-door.ts';
+import type { Pace } from './pace.ts';
+import { gatewayHostName, type Protocol } from './protocol.ts';
 import type { ClientCertificate } from './session.ts';
+import { loadTransport, type MakeTransport } from './transport.ts';
 
 /** The SDK, loaded when it is needed: see sdk.ts. */
 export type Sdk = typeof import('./sdk.ts');
 
+/** The SDK with one transport. */
+export interface LoadedSdk extends Sdk {
+  makeTransport: MakeTransport;
+}
+
+export async function loadFor(protocol: Protocol): Promise<LoadedSdk> {
+  const [sdk, makeTransport] = await Promise.all([import('./sdk.ts'), loadTransport(protocol)]);
+  return { common: sdk.common, device: sdk.device, makeTransport };
+}
+
+export interface NewClientOptions {
+  string: ConnectionString;
+  gateway: Required<GatewayOnlyOptions>;
+  certificate: ClientCertificate | undefined;
+  keepaliveSeconds: number;
+  /** Asked before each connection, and waited for. */
+  pace?: Pace | undefined;
+}
+
 export interface NewClient {
   client: Client | ModuleClient;
-  guard: GatewayOnlyMqtt;
+  door: GatewayDoor;
+  /** Hands a fresh SAS token to a client that was made with one: an open one renews its connection with it. */
+  renewToken(token: string): void;
+  /** Has the gateway say whether it accepts the credential, where an open connection does not say so yet. */
+  prove(): Promise<void>;
 }
 
 /** Builds a client that can reach nothing but the gateway. It is not open yet. */
-export function newClient(
-  sdk: Sdk,
-  string: ConnectionString,
-  gateway: GatewayOnlyOptions,
-  certificate: ClientCertificate | undefined,
-): NewClient {
-  const guard = new GatewayOnlyMqtt(mqttPackage(sdk), gateway);
-  const provider = authenticationProvider(sdk, string, `${gateway.host}:${gateway.port}`, certificate);
-  const transport = new sdk.mqtt.Mqtt(provider, new sdk.mqttBase.MqttBase(guard));
+export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient {
+  const { string, gateway, certificate, keepaliveSeconds } = options;
+  const door = new GatewayDoor(gateway);
+  const provider = authenticationProvider(sdk, string, gatewayHostName(gateway, gateway.protocol), certificate);
+  if (options.pace !== undefined) paced(provider, options.pace, () => door.isConnected);
+  const { transport, prove } = sdk.makeTransport({ provider, door, certificate, keepaliveSeconds });
   // The SDK's own helpers for uploads and module methods speak HTTPS straight to the hub: behind a gateway there is none.
   const client =
     string.moduleId === undefined
       ? new sdk.device.Client(transport, undefined, directOnly as never, directOnly as never)
-      : new sdk.device.ModuleClient(transport, directOnly as never);
-  return { client, guard };
+      : new sdk.device.ModuleClient(transport as never, directOnly as never);
+  const renewToken = (token: string) => {
+    if (provider instanceof GatewayTokenProvider) provider.renew(token);
+  };
+  return { client, door, renewToken, prove: () => prove(string) };
 }
 
 /** Makes one JSON telemetry message as the hub's routing wants it: UTF-8 JSON, said so in its properties. */
@@ -80,18 +106,6 @@ function authenticationProvider(
     `GatewayHostName=${gatewayHostName}`,
   ];
   return sdk.device.SharedAccessKeyAuthenticationProvider.fromConnectionString(fields.join(';'));
-}
-
-/** The copy of the mqtt package that azure-iot-mqtt-base brought along: the SDK is tested with that one only. */
-function mqttPackage(sdk: Sdk): MqttProvider {
-  const { mqttProvider } = new sdk.mqttBase.MqttBase() as unknown as { mqttProvider?: MqttProvider };
-  if (typeof mqttProvider?.connect !== 'function') {
-    throw new GatepostDeviceError(
-      'internal',
-      'This version of azure-iot-mqtt-base hides its MQTT client: the gateway cannot be enforced.',
-    );
-  }
-  return mqttProvider;
 }
 
 function refuseDirect(...parameters: unknown[]): Promise<never> | undefined {

@@ -4,7 +4,7 @@ import { GatepostDeviceError } from './errors.ts';
 import { type ClientCertificate, openSession, type SessionOptions } from './session.ts';
 import { defaultStateFolder, readDocument } from './state.ts';
 
-export interface ConnectOptions extends Omit<SessionOptions, 'document'> {
+export interface ConnectOptions extends Omit<SessionOptions, 'document' | 'pace'> {
   /** The folder that `gatepost-device join` filled. Default: the same one that `join` uses. */
   state?: string;
   /** An onboarding document in place of a state folder. */

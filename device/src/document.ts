@@ -85,12 +85,6 @@ export function rootsPem(bundle: TrustBundle): string {
   return bundle.roots.map((root) => `${root.pem.trim()}\n`).join('');
 }
 
-/** Where the MQTT client must go: the port in the connection string, else the document's, else 8883. */
-export function mqttAddress(document: OnboardingDocument): { host: string; port: number } {
-  const { host, port } = parseConnectionString(document.connectionString).gateway;
-  return { host, port: port ?? document.gateway.ports?.mqtt ?? 8883 };
-}
-
 function checkTrust(value: unknown, code: DeviceErrorCode, name: string): TrustBundle {
   const fail = (what: string) => new GatepostDeviceError(code, `${name} ${what}.`);
   const bundle = object(value, 'is not a JSON object', fail);

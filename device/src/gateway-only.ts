@@ -1,109 +1,47 @@
 import { EventEmitter } from 'node:events';
-import { checkServerIdentity, type PeerCertificate, type TLSSocket } from 'node:tls';
-import { GatepostDeviceError, reasonOf } from './errors.ts';
-import { type ProvenPeer, provePeer } from './probe.ts';
+import type { TLSSocket } from 'node:tls';
+import type { GatewayDoor } from './gateway-door.ts';
+import type { ClientCertificate } from './session.ts';
 
 /** What azure-iot-mqtt-base uses of the mqtt package: its constructor takes any object of this shape as its provider. */
 export interface MqttProvider {
   connect(uri: string, options: object): EventEmitter & { stream?: TLSSocket };
 }
 
-export interface GatewayOnlyOptions {
-  host: string;
-  port: number;
-  /** The trusted roots, one PEM text. */
-  roots: string;
-}
-
-/**
- * The mqtt package with one door. Every connection that the SDK makes, the first and each reconnection, passes here:
- * an address that is not the gateway's is refused before a socket exists, so neither a credential nor a name lookup can
- * reach the hub; the roots and the host name are set on each connection, whatever options were set on the client; and
- * the finished handshake is proved again from the socket.
- */
+/** The mqtt package with one door: see {@link GatewayDoor}. */
 export class GatewayOnlyMqtt implements MqttProvider {
   readonly #mqtt: MqttProvider;
-  readonly #gateway: GatewayOnlyOptions;
-  #socket: TLSSocket | undefined;
-  /** The peer of the latest connection, as its certificate proved it. */
-  peer: ProvenPeer | undefined;
-  /** The last connection attempt that was refused here. */
-  refusal: GatepostDeviceError | undefined;
+  readonly #door: GatewayDoor;
+  readonly #own: ClientCertificate | undefined;
 
-  constructor(mqtt: MqttProvider, gateway: GatewayOnlyOptions) {
+  constructor(mqtt: MqttProvider, door: GatewayDoor, own?: ClientCertificate) {
     this.#mqtt = mqtt;
-    this.#gateway = gateway;
+    this.#door = door;
+    this.#own = own;
   }
 
   connect(uri: string, options: object): EventEmitter & { stream?: TLSSocket } {
-    const { host, port } = this.#gateway;
-    if (!this.#isGateway(uri)) {
-      const message = `The SDK was about to connect to ${uri} and not to the gateway ${host}:${port}: stopped before anything was sent.`;
-      return this.#refuse(new GatepostDeviceError('peer_not_gateway', message));
-    }
-    this.peer = undefined;
     try {
-      return this.#connect(uri, options);
+      this.#door.check(uri);
+      return this.#door.protocol === 'mqtt-ws' ? this.#webSocket(uri, options) : this.#tls(uri, options);
     } catch (error) {
       // The SDK calls from a callback of its own: what is thrown there ends the process.
-      return this.#refuse(
-        new GatepostDeviceError('internal', `The MQTT client cannot connect: ${reasonOf(error)}`, { cause: error }),
-      );
+      const refusal = this.#door.failed(error);
+      const refused = new RefusedClient();
+      process.nextTick(() => refused.emit('error', refusal));
+      return refused;
     }
   }
 
-  /** Drops the connection without a goodbye, for a peer that does not answer. Resolves when the SDK has seen it go. */
-  async destroy(): Promise<void> {
-    const socket = this.#socket;
-    if (socket === undefined || socket.closed) return;
-    const closed = new Promise((resolve) => socket.once('close', resolve));
-    socket.destroy();
-    await closed;
-  }
-
-  #connect(uri: string, options: object): EventEmitter & { stream?: TLSSocket } {
-    const { host, roots } = this.#gateway;
-    const client = this.#mqtt.connect(uri, {
-      ...options,
-      ca: roots,
-      rejectUnauthorized: true,
-      // The name is the gateway's by our own word, not by what the SDK put into the URI. Node calls this before any
-      // application data leaves the socket.
-      checkServerIdentity: (_name: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
-    });
-    this.#watch(client.stream);
+  #tls(uri: string, options: object): EventEmitter & { stream?: TLSSocket } {
+    const client = this.#mqtt.connect(uri, { ...options, ...this.#door.tls });
+    this.#door.watch(client.stream);
     return client;
   }
 
-  #isGateway(uri: string): boolean {
-    const { host, port } = this.#gateway;
-    const { protocol, hostname, port: given } = new URL(uri);
-    return protocol === 'mqtts:' && hostname.toLowerCase() === host && Number(given || 8883) === port;
-  }
-
-  #watch(socket: TLSSocket | undefined): void {
-    if (socket === undefined || typeof socket.getPeerX509Certificate !== 'function') {
-      throw new GatepostDeviceError(
-        'internal',
-        'The MQTT client no longer shows its TLS socket: the peer cannot be proved.',
-      );
-    }
-    this.#socket = socket;
-    socket.once('secureConnect', () => {
-      try {
-        this.peer = provePeer(socket, this.#gateway);
-      } catch (error) {
-        this.refusal = error as GatepostDeviceError;
-        socket.destroy(this.refusal);
-      }
-    });
-  }
-
-  #refuse(refusal: GatepostDeviceError): EventEmitter {
-    this.refusal = refusal;
-    const refused = new RefusedClient();
-    process.nextTick(() => refused.emit('error', refusal));
-    return refused;
+  /** The SDK's own option for an agent (`mqtt.webSocketAgent`) ends up here too, and is replaced. */
+  #webSocket(uri: string, options: object): EventEmitter {
+    return this.#mqtt.connect(uri, { ...options, wsOptions: { agent: this.#door.agent(this.#own) } });
   }
 }
 
@@ -112,4 +50,53 @@ class RefusedClient extends EventEmitter {
   end(_force: boolean, done: () => void): void {
     process.nextTick(done);
   }
+}
+
+/** What is used of azure-iot-amqp-base. */
+export interface AmqpBase {
+  connect(config: AmqpConfig, done: (error?: Error) => void): void;
+  attachSenderLink(endpoint: string, options: null, done: (error?: Error, link?: object) => void): void;
+  detachSenderLink(endpoint: string, done: (error?: Error) => void): void;
+}
+
+interface AmqpConfig {
+  uri: string;
+  sslOptions?: object;
+  policyOverride?: object;
+}
+
+export interface GatewayOnlyAmqpOptions {
+  own: ClientCertificate | undefined;
+  /** The connection is given up where nothing came for this long; the peer is told, and keeps it alive. */
+  idleMs: number;
+}
+
+/**
+ * Puts the one door into azure-iot-amqp-base: `policyOverride` is laid over what it hands to rhea (amqp.ts, connect), and
+ * rhea takes the function that makes its socket from `connection_details`.
+ */
+export function holdToGateway(base: AmqpBase, door: GatewayDoor, { own, idleMs }: GatewayOnlyAmqpOptions): void {
+  const connect = base.connect.bind(base);
+  const dialled = () => ({
+    connect: (_port: number, _host: string, _options: object, connected: () => void) => {
+      const socket = door.dial(own);
+      socket.once('secureConnect', () => {
+        if (!socket.destroyed) connected();
+      });
+      return socket;
+    },
+  });
+  base.connect = (config, done) => {
+    try {
+      door.check(config.uri);
+      const isWebSocket = door.protocol === 'amqp-ws';
+      const sslOptions = isWebSocket ? { agent: door.agent(own) } : {};
+      const details = isWebSocket ? {} : { connection_details: dialled };
+      const policyOverride = { ...config.policyOverride, idle_time_out: idleMs, ...details };
+      connect({ ...config, sslOptions, policyOverride }, done);
+    } catch (error) {
+      const refusal = door.failed(error);
+      process.nextTick(() => done(refusal));
+    }
+  };
 }

@@ -100,6 +100,8 @@ Options
   --key FILE          its private key (PEM)
   --key-passphrase-file FILE
                       the passphrase of that key, where it has one
+  --protocol NAME     mqtt (default), mqtt-ws, amqp or amqp-ws. The ports are those in the document; one that says null is
+                      not served. WebSockets go through where only 443 is open. There is no http through a gateway
   --wait SECONDS      keep trying this long for the first connection. Default 0: the first fault ends the program, with
                       one line that names it and its exit code. For a service: --wait 3600
   --flush SECONDS     after the end of the input, keep trying this long to deliver what is left. Default 60

@@ -1,12 +1,14 @@
 import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { defaultRetry, newClient, noRetry } from './client.ts';
+import { defaultRetry, loadFor, newClient, noRetry } from './client.ts';
 import { parseConnectionString } from './connection-string.ts';
-import { mqttAddress, type OnboardingDocument, rootsPem } from './document.ts';
+import { type OnboardingDocument, rootsPem } from './document.ts';
 import { GatepostDeviceError, reasonOf } from './errors.ts';
-import type { GatewayOnlyMqtt } from './gateway-only.ts';
+import type { GatewayDoor } from './gateway-door.ts';
+import type { Pace } from './pace.ts';
 import { explainConnection, type ProvenPeer, probeGateway } from './probe.ts';
+import { gatewayAddress, type Protocol } from './protocol.ts';
 import { TimeoutError, withTimeout } from './timeout.ts';
 
 /** A client certificate and its key, PEM. */
@@ -22,7 +24,11 @@ export interface SessionOptions {
   certificate?: ClientCertificate | undefined;
   /** Milliseconds for the probe, and again for opening. Default 30 000. */
   timeoutMs?: number | undefined;
-  /** Seconds between MQTT pings. Default 60: a dead connection is noticed within two of them. */
+  /** Default: mqtt. */
+  protocol?: Protocol | undefined;
+  /** Asked before each connection of the SDK, and waited for. */
+  pace?: Pace | undefined;
+  /** Seconds between signs of life. Default 60: a dead connection is noticed within two of them. */
   keepaliveSeconds?: number | undefined;
   /** IoT Plug and Play model id. */
   modelId?: string | undefined;
@@ -34,6 +40,9 @@ export interface SessionOptions {
 /** An open client and the proof of whom it speaks to. */
 export interface Session {
   client: Client | ModuleClient;
+  door: GatewayDoor;
+  /** Hands it a fresh SAS token; nothing for the other kinds of credential. */
+  renewToken(token: string): void;
   peer: ProvenPeer;
   /** Says goodbye and waits for what is under way, but not for long. Never throws. */
   close(): Promise<void>;
@@ -43,45 +52,57 @@ export interface Session {
 
 const closeTimeoutMs = 5_000;
 
+/** What a gateway answers first. */
+const greetings: Record<Protocol, string> = {
+  mqtt: 'MQTT CONNECT',
+  'mqtt-ws': 'MQTT CONNECT over a WebSocket',
+  amqp: 'AMQP open',
+  'amqp-ws': 'AMQP open over a WebSocket',
+};
+
 /**
  * Probes the gateway, opens an SDK client through it, and proves that the client's own socket ends at the gateway.
  * Throws a {@link GatepostDeviceError} that names the fault.
  */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const string = parseConnectionString(options.document.connectionString);
-  const gateway = { ...mqttAddress(options.document), roots: rootsPem(options.document.trust) };
+  const protocol = options.protocol ?? 'mqtt';
+  const address = gatewayAddress(options.document, protocol);
+  const gateway = { ...address, roots: rootsPem(options.document.trust), protocol };
   const timeoutMs = options.timeoutMs ?? 30_000;
+  const keepaliveSeconds = options.keepaliveSeconds ?? 60;
   checkCredential(string, options);
   // Loading the SDK takes longer than the handshake: do both at once.
-  const loading = import('./sdk.ts');
+  const loading = loadFor(protocol);
   loading.catch(() => {});
   await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
   const sdk = await loading;
-  const { client, guard } = newClient(sdk, string, gateway, options.certificate);
+  const { certificate, pace } = options;
+  const { client, door, renewToken, prove } = newClient(sdk, { string, gateway, certificate, keepaliveSeconds, pace });
   const drop = async () => {
-    await guard.destroy();
-    await closeClient(client, guard);
+    await door.destroy();
+    await closeClient(client, door);
   };
   // The SDK would try for four minutes, and hide why.
   client.setRetryPolicy(noRetry(sdk));
   try {
     await client.setOptions({
       ca: gateway.roots,
-      keepalive: options.keepaliveSeconds ?? 60,
+      keepalive: keepaliveSeconds,
       ...(options.modelId === undefined ? {} : { modelId: options.modelId }),
     });
-    await withTimeout(client.open(), timeoutMs, 'the MQTT CONNECT');
-    if (guard.peer === undefined) {
+    await withTimeout(client.open().then(prove), timeoutMs, `the ${greetings[protocol]}`);
+    if (door.peer === undefined) {
       throw new GatepostDeviceError(
         'peer_not_gateway',
         'The SDK says it is connected, but no proven connection to the gateway exists.',
       );
     }
     if (options.sdkRetries !== false) client.setRetryPolicy(defaultRetry(sdk));
-    return { client, peer: guard.peer, close: () => closeClient(client, guard), drop };
+    return { client, door, renewToken, peer: door.peer, close: () => closeClient(client, door), drop };
   } catch (error) {
     await drop();
-    throw explainOpen(error, guard, options.document);
+    throw explainOpen(error, { door, protocol, address, document: options.document });
   }
 }
 
@@ -120,50 +141,83 @@ function checkCertificate(deviceId: string, given: ClientCertificate | undefined
   }
 }
 
-async function closeClient(client: Client | ModuleClient, guard: GatewayOnlyMqtt): Promise<void> {
+async function closeClient(client: Client | ModuleClient, door: GatewayDoor): Promise<void> {
   try {
     await withTimeout(client.close(), closeTimeoutMs, 'closing');
   } catch {
     // Whatever it was, the connection goes.
   }
-  await guard.destroy();
+  await door.destroy();
+}
+
+interface OpenAttempt {
+  door: GatewayDoor;
+  protocol: Protocol;
+  address: { host: string; port: number };
+  document: OnboardingDocument;
 }
 
 /**
  * The SDK calls every failure of a first connection "Not authorized" and keeps the real reason in the text after it
  * (azure-iot-sdk-node, device/transport/mqtt/src/mqtt.ts).
  */
-function explainOpen(error: unknown, guard: GatewayOnlyMqtt, document: OnboardingDocument): GatepostDeviceError {
+function explainOpen(error: unknown, attempt: OpenAttempt): GatepostDeviceError {
   if (error instanceof GatepostDeviceError) return error;
-  if (guard.refusal !== undefined) return guard.refusal;
-  const { host, port } = mqttAddress(document);
-  const where = `${host}:${port}`;
+  const { door, protocol, address, document } = attempt;
+  if (door.refusal !== undefined) return door.refusal;
+  const where = `${address.host}:${address.port}`;
   const id = document.device.moduleId ? `${document.device.id}/${document.device.moduleId}` : document.device.id;
   if (error instanceof TimeoutError) {
     return new GatepostDeviceError(
       'gateway_unreachable',
-      `${where} completed the TLS handshake but did not answer the MQTT CONNECT: ${error.message}.`,
+      `${where} completed the TLS handshake but did not answer the ${greetings[protocol]}: ${error.message}.`,
       { cause: error },
     );
   }
-  const reason = reasonOf(error).replace(/^.*Failure on first connection \(Not authorized\): /, '');
-  if (/Server unavailable/.test(reason)) {
+  const reason = reasonOf(innermost(error)).replace(/^.*Failure on first connection \(Not authorized\): /, '');
+  const [, status] = /Unexpected server response: (\d+)/.exec(reason) ?? [];
+  if (status !== undefined && status !== '401' && status !== '503') {
+    return new GatepostDeviceError(
+      'gateway_unreachable',
+      `${where} answers HTTP ${status} and opens no WebSocket: something else listens there, or a proxy stands in between.`,
+      { cause: error },
+    );
+  }
+  if (status === '503' || /Server unavailable/.test(reason)) {
     return new GatepostDeviceError(
       'gateway_busy',
-      `The gateway ${where} is not available right now (CONNACK 3): edgeHub is starting, lost its own way to the IoT Hub, or has as many clients as it may have.`,
+      `The gateway ${where} is not available right now (${status === undefined ? 'CONNACK 3' : 'HTTP 503'}): edgeHub is starting, lost its own way to the IoT Hub, or has as many clients as it may have.`,
       { cause: error },
     );
   }
-  if (/Not authorized|Bad username or password|Identifier rejected/i.test(reason)) {
+  if (
+    isUnauthorized(error, protocol) ||
+    status === '401' ||
+    /Not authorized|Bad username or password|Identifier rejected/i.test(reason)
+  ) {
     return refused(where, id, reason.replace(/^.*Connection refused: /, 'CONNACK: '), error);
   }
   if (/alert (unknown ca|bad certificate|certificate|access denied)|ALERT/i.test(reason)) {
     return refused(where, id, `TLS alert: ${reason}`, error);
   }
-  if (guard.peer !== undefined) {
-    return refused(where, id, `it closed the connection in answer to the MQTT CONNECT: ${reason}`, error);
+  if (door.peer !== undefined) {
+    return refused(where, id, `it closed the connection in answer to the ${greetings[protocol]}: ${reason}`, error);
   }
-  return explainConnection(error, host, port);
+  return explainConnection(error, address.host, address.port);
+}
+
+/** The AMQP transport wraps what it met (azure-iot-amqp-base, translateError); an AMQP error itself is no Error. */
+function innermost(error: unknown): unknown {
+  const { amqpError, condition, description } = (error ?? {}) as Record<string, unknown>;
+  if (amqpError !== undefined && amqpError !== null) return innermost(amqpError);
+  return condition === undefined ? error : [condition, description].filter(Boolean).join(': ');
+}
+
+/** The MQTT transport calls every fault of a first connection by this name; there the text decides. */
+function isUnauthorized(error: unknown, protocol: Protocol): boolean {
+  if (protocol.startsWith('mqtt')) return false;
+  const name = error instanceof Error ? error.name : '';
+  return name === 'UnauthorizedError' || /unauthorized-access/.test(reasonOf(innermost(error)));
 }
 
 function refused(where: string, id: string, how: string, cause: unknown): GatepostDeviceError {

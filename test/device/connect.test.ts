@@ -6,6 +6,7 @@ import deviceMqtt from 'azure-iot-device-mqtt';
 import { expect, onTestFinished, test } from 'vitest';
 import { GatewayCertificateProvider, GatewayTokenProvider } from '../../device/src/authentication.ts';
 import { connect } from '../../device/src/connect.ts';
+import { GatewayDoor } from '../../device/src/gateway-door.ts';
 import { GatewayOnlyMqtt } from '../../device/src/gateway-only.ts';
 import { joinWithDocument } from '../../device/src/join.ts';
 import { issue, selfSigned } from '../../local/kit/certificates.ts';
@@ -104,7 +105,10 @@ test('whatever the SDK asks for, nothing but the gateway is ever connected to', 
       return new EventEmitter();
     },
   };
-  const guard = new GatewayOnlyMqtt(mqtt, { host: 'gw.example', port: 8883, roots: pki.root.certificate });
+  const guard = new GatewayOnlyMqtt(
+    mqtt,
+    new GatewayDoor({ host: 'gw.example', port: 8883, roots: pki.root.certificate }),
+  );
   for (const uri of [
     'mqtts://hub.azure-devices.net',
     'mqtts://gw.example:8884',
@@ -129,7 +133,7 @@ test('each connection of the SDK is held to the roots and the name, whatever opt
     },
   };
   const roots = pki.root.certificate;
-  const guard = new GatewayOnlyMqtt(mqtt, { host: 'localhost', port: 8883, roots });
+  const guard = new GatewayOnlyMqtt(mqtt, new GatewayDoor({ host: 'localhost', port: 8883, roots }));
   const loose = { ca: 'another', rejectUnauthorized: false, checkServerIdentity: () => undefined, keepalive: 7 };
   guard.connect('mqtts://localhost', loose);
   expect(used).toMatchObject({ ca: roots, rejectUnauthorized: true, keepalive: 7 });

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { containsRoot, mqttAddress, parseDocument, parseTrustBundle, rootsPem } from '../../device/src/document.ts';
+import { containsRoot, parseDocument, parseTrustBundle, rootsPem } from '../../device/src/document.ts';
+import { gatewayAddress } from '../../device/src/protocol.ts';
 import { gatewayPki, onboardingDocument, trustedRoot } from './support.ts';
 
 const pki = await gatewayPki();
@@ -27,11 +28,11 @@ test('the MQTT port is the connection string’s, else the document’s, else 88
   const document = good();
   document.connectionString = document.connectionString.replace(':8883', ':1234');
   document.gateway.ports = { mqtt: 5678 };
-  expect(mqttAddress(document)).toEqual({ host: 'localhost', port: 1234 });
+  expect(gatewayAddress(document, 'mqtt')).toEqual({ host: 'localhost', port: 1234 });
   document.connectionString = document.connectionString.replace(':1234', '');
-  expect(mqttAddress(document)).toEqual({ host: 'localhost', port: 5678 });
+  expect(gatewayAddress(document, 'mqtt')).toEqual({ host: 'localhost', port: 5678 });
   document.gateway.ports = { mqtt: null };
-  expect(mqttAddress(document)).toEqual({ host: 'localhost', port: 8883 });
+  expect(gatewayAddress(document, 'mqtt')).toEqual({ host: 'localhost', port: 8883 });
 });
 
 type Document = ReturnType<typeof good>;

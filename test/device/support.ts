@@ -144,7 +144,7 @@ export async function startBroker(
   return broker;
 }
 
-function decide(connect: ConnectRequest, thumbprint: string | undefined): ConnectDecision {
+export function decide(connect: ConnectRequest, thumbprint: string | undefined): ConnectDecision {
   const [deviceId = '', moduleId] = connect.clientId.split('/');
   const ok = { ok: { deviceId, moduleId: moduleId ?? null } };
   if (!connect.password) {

@@ -1,0 +1,74 @@
+import { Backoff, type BackoffOptions } from './backoff.ts';
+
+export interface PaceOptions {
+  backoff?: BackoffOptions | undefined;
+  /** A connection that held this long was a good one. */
+  steadyMs?: number | undefined;
+  /** Connections in a row that did not hold, before {@link onStorm} is called. */
+  suspicious?: number | undefined;
+  /** Called once for each row of connections that were accepted and did not hold. */
+  onStorm?: ((connections: number) => void) | undefined;
+  /** Milliseconds that only ever grow. */
+  now?: (() => number) | undefined;
+}
+
+/** What connections that are accepted and cut again and again mean. */
+export function stormMessage(id: string, connections: number): string {
+  return (
+    `${connections} connections of ${id} in a row were accepted and cut soon after. Most likely another client uses the same identity: ` +
+    'each pushes the other out. One identity is for one device; look for a copied state folder or a second process. Waiting longer between tries.'
+  );
+}
+
+/**
+ * How long to wait before a connection. The SDK reconnects at once where a listener is registered: two clients with one
+ * identity push each other out more than a hundred times a second, and no event tells the program.
+ */
+export class Pace {
+  readonly #options: PaceOptions;
+  readonly #backoff: Backoff;
+  readonly #now: () => number;
+  #beganAt: number | undefined;
+  #short = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #cancelled = false;
+
+  constructor(options: PaceOptions = {}) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.backoff ?? { firstMs: 250 });
+    this.#now = options.now ?? (() => performance.now());
+  }
+
+  /** Milliseconds to wait before the connection that is about to begin: none for the first. */
+  next(): number {
+    const now = this.#now();
+    if (this.#beganAt === undefined) {
+      this.#beganAt = now;
+      return 0;
+    }
+    if (now - this.#beganAt >= (this.#options.steadyMs ?? 10_000)) {
+      this.#backoff.reset();
+      this.#short = 0;
+    } else {
+      this.#short += 1;
+      if (this.#short === (this.#options.suspicious ?? 5)) this.#options.onStorm?.(this.#short);
+    }
+    const waitMs = this.#backoff.next();
+    this.#beganAt = now + waitMs;
+    return waitMs;
+  }
+
+  /** Calls back in time for the next connection; at once, and in the same turn, for the first. */
+  wait(then: () => void): void {
+    const waitMs = this.next();
+    if (this.#cancelled) return;
+    if (waitMs === 0) then();
+    else this.#timer = setTimeout(then, waitMs);
+  }
+
+  /** Nothing connects any more. */
+  cancel(): void {
+    this.#cancelled = true;
+    clearTimeout(this.#timer);
+  }
+}

@@ -1,0 +1,5 @@
+// See sdk.ts.
+import amqpBase from 'azure-iot-amqp-base';
+import amqp from 'azure-iot-device-amqp';
+
+export { amqp, amqpBase };

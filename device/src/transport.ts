@@ -1,0 +1,116 @@
+import type { EventEmitter } from 'node:events';
+import type { AuthenticationProvider } from 'azure-iot-common';
+import type { Client } from 'azure-iot-device';
+import { GatepostDeviceError } from './errors.ts';
+import type { GatewayDoor } from './gateway-door.ts';
+import { type AmqpBase, GatewayOnlyMqtt, holdToGateway, type MqttProvider } from './gateway-only.ts';
+import type { Protocol } from './protocol.ts';
+import type { ClientCertificate } from './session.ts';
+
+type SdkTransport = ConstructorParameters<typeof Client>[0];
+
+export interface Transport {
+  transport: SdkTransport;
+  /** Makes the gateway say whether it accepts the credential, where connecting alone does not. */
+  prove(identity: { deviceId: string; moduleId: string | undefined }): Promise<void>;
+}
+
+export interface TransportOptions {
+  provider: AuthenticationProvider;
+  door: GatewayDoor;
+  certificate: ClientCertificate | undefined;
+  keepaliveSeconds: number;
+}
+
+export type MakeTransport = (options: TransportOptions) => Transport;
+
+/** Loads what one protocol needs of the SDK, and nothing of the others. */
+export async function loadTransport(protocol: Protocol): Promise<MakeTransport> {
+  return protocol.startsWith('mqtt') ? loadMqtt(protocol) : loadAmqp(protocol);
+}
+
+async function loadMqtt(protocol: Protocol): Promise<MakeTransport> {
+  const { mqtt, mqttBase } = await import('./sdk-mqtt.ts');
+  const Mqtt = protocol === 'mqtt-ws' ? mqtt.MqttWs : mqtt.Mqtt;
+  // The copy of the mqtt package that azure-iot-mqtt-base brought along: the SDK is tested with that one only.
+  const { mqttProvider } = new mqttBase.MqttBase() as unknown as { mqttProvider?: MqttProvider };
+  if (mqttProvider === undefined || typeof mqttProvider.connect !== 'function') throw hidden('azure-iot-mqtt-base');
+  return ({ provider, door, certificate }) => {
+    const guard = new GatewayOnlyMqtt(mqttProvider, door, certificate);
+    const transport = new Mqtt(provider, new mqttBase.MqttBase(guard));
+    return { transport: transport as unknown as SdkTransport, prove: async () => {} };
+  };
+}
+
+async function loadAmqp(protocol: Protocol): Promise<MakeTransport> {
+  const { amqp, amqpBase } = await import('./sdk-amqp.ts');
+  return ({ provider, door, certificate, keepaliveSeconds }) => {
+    const base = new amqpBase.Amqp(false) as unknown as AmqpBase;
+    if (typeof base.connect !== 'function') throw hidden('azure-iot-amqp-base');
+    quiet(base);
+    // Half-open connections are noticed as with MQTT: within two keep-alives.
+    holdToGateway(base, door, { own: certificate, idleMs: keepaliveSeconds * 2000 });
+    const transport = new amqp.Amqp(provider, base as never);
+    if (protocol === 'amqp-ws') {
+      // AmqpWs is Amqp with this one method, and takes no base client (azure-iot-device-amqp, amqp_ws.ts).
+      const { _getConnectionUri } = amqp.AmqpWs.prototype as unknown as {
+        _getConnectionUri(credentials: object): string;
+      };
+      if (typeof _getConnectionUri !== 'function') throw hidden('azure-iot-device-amqp');
+      Object.assign(transport, { _getConnectionUri });
+    }
+    return {
+      transport: transport as unknown as SdkTransport,
+      prove: (identity) => proveLink(base, transport as unknown as EventEmitter, identity),
+    };
+  };
+}
+
+/** rhea prints what nobody listens to, and the base client stops listening before its connection is gone. */
+function quiet(base: AmqpBase): void {
+  const { _rheaContainer: container } = base as { _rheaContainer?: EventEmitter };
+  for (const event of ['disconnected', 'protocol_error']) container?.on(event, () => {});
+}
+
+/** What is used of a sender link of azure-iot-amqp-base: the rhea sender below it. */
+interface SenderLink {
+  _rheaSender?: { has_credit(): boolean; once(event: 'sendable', then: () => void): void };
+}
+
+/**
+ * edgeHub answers every put-token with 200 and judges the credential when a link is opened (CbsNode.cs,
+ * LinkHandler.cs): a client that was opened over AMQP may have no right to be there. A refused link is attached and then
+ * detached, as AMQP asks for; only an accepted one is given credit.
+ */
+async function proveLink(
+  base: AmqpBase,
+  transport: EventEmitter,
+  { deviceId, moduleId }: { deviceId: string; moduleId: string | undefined },
+): Promise<void> {
+  const own = moduleId === undefined ? deviceId : `${deviceId}/modules/${moduleId}`;
+  const endpoint = `/devices/${own}/messages/events`;
+  let disconnected: (error?: Error) => void = () => {};
+  try {
+    await new Promise<void>((resolve, reject) => {
+      disconnected = (error) => reject(error ?? new Error('the gateway closed the connection'));
+      transport.once('disconnect', disconnected);
+      base.attachSenderLink(endpoint, null, (error, link?: SenderLink) => {
+        const sender = link?._rheaSender;
+        if (error) reject(error);
+        else if (typeof sender?.has_credit !== 'function') reject(hidden('azure-iot-amqp-base'));
+        else if (sender.has_credit()) resolve();
+        else sender.once('sendable', resolve);
+      });
+    });
+  } finally {
+    transport.removeListener('disconnect', disconnected);
+  }
+  await new Promise<void>((resolve) => base.detachSenderLink(endpoint, () => resolve()));
+}
+
+function hidden(name: string): GatepostDeviceError {
+  return new GatepostDeviceError(
+    'internal',
+    `This version of ${name} hides how it connects: the gateway cannot be enforced.`,
+  );
+}
