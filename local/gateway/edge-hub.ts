@@ -1,10 +1,13 @@
 import { join } from 'node:path';
+import { type RunningServer, serveHttps } from '../kit/https-server.ts';
 import { StateFile } from '../kit/state-file.ts';
 import { type MqttHead, startMqttHead } from '../mqtt/head.ts';
 import type { ConnectDecision, ConnectRequest } from '../mqtt/identity.ts';
 import { type AuthenticatorOptions, authenticate } from './authenticator.ts';
 import { readCertificates } from './certificate-rules.ts';
 import type { GatewayOptions } from './gateway.ts';
+import { moduleRegistryRoutes } from './module-registry.ts';
+import { RegistryClient } from './registry-client.ts';
 import { defaultScopeTimes, ScopeCache, type ScopeTimes } from './scope-cache.ts';
 import { ScopeClient, type ScopedIdentity, UpstreamError } from './scope-client.ts';
 import { type StoredMessage, Upstream } from './upstream.ts';
@@ -26,12 +29,14 @@ export class EdgeHub {
   readonly #times: ScopeTimes;
   readonly #file: StateFile<EdgeHubState>;
   readonly #client: ScopeClient;
+  readonly #registryClient: RegistryClient;
   readonly #upstream: Upstream;
   readonly #scope: ScopeCache;
   readonly #rules: AuthenticatorOptions;
   /** What each client came with, so that it can be looked at again (edgeHub's CredentialsCache). */
   readonly #credentials = new Map<string, ConnectRequest>();
   #head: MqttHead | undefined;
+  #registry: RunningServer | undefined;
 
   constructor(options: EdgeHubOptions) {
     this.#options = options;
@@ -44,7 +49,9 @@ export class EdgeHub {
     const clock = options.now === undefined ? {} : { now: options.now };
     const changed = () => this.#file.touch();
     const { hub, id: gatewayId } = options;
-    this.#client = new ScopeClient({ hub, edgeDeviceId: gatewayId, edgeKey: options.edgeKey });
+    const asEdgeHub = { hub, edgeDeviceId: gatewayId, edgeKey: options.edgeKey };
+    this.#client = new ScopeClient(asEdgeHub);
+    this.#registryClient = new RegistryClient(asEdgeHub);
     this.#upstream = new Upstream({ hub: hub.devices, gatewayId, stored: stored?.messages, changed, ...clock });
     this.#scope = new ScopeCache({
       source: {
@@ -79,6 +86,18 @@ export class EdgeHub {
     return head.port;
   }
 
+  /** Serves the module registry of the devices behind this gateway over HTTPS. Answers the port. */
+  async startRegistry(tls: { cert: string; key: string }): Promise<number> {
+    const { id: gatewayId, faults, registryPort: port = 0 } = this.#options;
+    const routes = moduleRegistryRoutes({
+      gatewayId,
+      authenticate: (connect) => authenticate(this.#rules, connect),
+      client: { ask: (...question) => this.#ask(() => this.#registryClient.ask(...question)) },
+    });
+    this.#registry = await serveHttps({ target: 'gateway', faults, tls, requestCert: true, routes, port });
+    return this.#registry.port;
+  }
+
   connected(): string[] {
     return this.#head?.clients() ?? [];
   }
@@ -101,7 +120,9 @@ export class EdgeHub {
     this.#scope.stop();
     this.#upstream.close();
     await this.#head?.close();
+    await this.#registry?.close();
     this.#client.close();
+    this.#registryClient.close();
     this.#file.flush();
   }
 

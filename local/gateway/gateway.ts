@@ -22,6 +22,8 @@ export interface GatewayOptions {
   /** Keeps certificates, the cached scope and undelivered messages over a restart. */
   directory?: string | undefined;
   port?: number | undefined;
+  /** Of the module registry over HTTPS. Default: any. */
+  registryPort?: number | undefined;
   scope?: Partial<ScopeTimes> | undefined;
   /** Default 100, as edgeHub's MaxConnectedClients. */
   maxClients?: number | undefined;
@@ -34,6 +36,8 @@ export interface Gateway {
   id: string;
   hostname: string;
   ports: { mqtt: number; amqp: null; websocket: null };
+  /** HTTPS for the identity services of devices behind it; 443 in the field, shared with WebSockets. */
+  registryPort: number;
   rootFile?: string;
   /** PEM of the root that devices must trust. */
   root: string;
@@ -57,11 +61,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     return { cert: chain, key: privateKey };
   };
   const edgeHub = new EdgeHub({ ...options, hostname, trustBundle: [pki.edgeCa, ...trustBundle] });
-  const port = await edgeHub.start(await newCertificate());
+  const certificate = await newCertificate();
+  const port = await edgeHub.start(certificate);
+  const registryPort = await edgeHub.startRegistry(certificate);
   return {
     id,
     hostname,
     ports: { mqtt: port, amqp: null, websocket: null },
+    registryPort,
     ...(pki.rootFile === undefined ? {} : { rootFile: pki.rootFile }),
     root: pki.root,
     connected: () => edgeHub.connected(),

@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, type X509Certificate } from 'node:crypto';
+import { hasCertificate } from './device-certificates.ts';
 import { HubError } from './errors.ts';
 import type { Device } from './model.ts';
 import type { HubRegistry } from './registry.ts';
@@ -56,6 +57,8 @@ export interface AccessContext {
   policies: readonly Policy[];
   tokens: TokenVerifier | undefined;
   roleAssignments: readonly RoleAssignment[];
+  /** PEM. The authorities that devices with `certificateAuthority` may have their certificates from. */
+  certificateAuthorities: readonly string[];
   now(): Date;
 }
 
@@ -84,9 +87,17 @@ export function newPolicies(): Policy[] {
 export async function authorize(
   context: AccessContext,
   access: Access,
-  request: { method: string; path: string; authorization: string | undefined },
+  request: {
+    method: string;
+    path: string;
+    authorization: string | undefined;
+    certificates?: readonly X509Certificate[];
+  },
 ): Promise<Caller> {
-  const { authorization } = request;
+  const { authorization, certificates = [] } = request;
+  if (authorization === undefined && access.own !== undefined && certificates.length > 0) {
+    return authorizeByCertificate(context, request.path, certificates);
+  }
   if (authorization === undefined) throw new HubError('IotHubUnauthorizedAccess', 'Authorization header missing');
   if (/^Bearer /i.test(authorization)) return authorizePrincipal(context, access, request, authorization.slice(7));
   const token = parseSas(authorization);
@@ -129,6 +140,18 @@ function authorizeDevice(context: AccessContext, access: Access, path: string, t
   const resource = `${context.hostname}/devices/${deviceId}`;
   const keys = keysFor(device, token, resource, access.own === 'edgeHub' ? moduleId : undefined);
   if (keys === undefined || !isGenuine(token, keys, context.now())) throw unauthorized();
+  return { kind: 'device', deviceId };
+}
+
+/** A device with X.509 sends no header: the handshake has proved it. */
+function authorizeByCertificate(
+  context: AccessContext,
+  path: string,
+  certificates: readonly X509Certificate[],
+): Caller {
+  const [, , deviceId = ''] = path.split('/');
+  const device = context.registry.devices.get(deviceId);
+  if (device?.status !== 'enabled' || !hasCertificate(context, certificates, device, device)) throw unauthorized();
   return { kind: 'device', deviceId };
 }
 

@@ -12,6 +12,7 @@ import { type ErrorBody, faultBody, HubError } from './errors.ts';
 import { jobRoutes } from './job-routes.ts';
 import { RegistryJobs } from './jobs.ts';
 import type { Principal } from './model.ts';
+import { onBehalfOfRoutes } from './on-behalf-of-routes.ts';
 import { queryRoutes } from './query-routes.ts';
 import { HubRegistry, type RegistryState } from './registry.ts';
 import { type RouteContext, toRoute } from './routes.ts';
@@ -99,6 +100,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     faults,
     tls,
     port,
+    requestCert: true,
     routes: routesOf(context, devices, jobs),
     faultBody: (status) => faultBody(status, errorBody, now()),
   });
@@ -168,6 +170,7 @@ function routesOf(context: HubContext, devices: ConnectedDevices, jobs: Registry
   return [
     ...queryRoutes(registry),
     ...scopeRoutes(registry),
+    ...onBehalfOfRoutes(registry),
     ...deviceRoutes(registry),
     ...twinRoutes(registry, devices),
     ...configurationRoutes(registry),

@@ -29,8 +29,9 @@ export function toRoute(context: RouteContext, route: HubRoute): Route {
     handle: async (exchange) => {
       try {
         const path = decodePath(exchange.url.pathname);
+        const { method, certificates } = exchange;
         const { authorization } = exchange.headers;
-        const caller = await authorize(context, route.access, { method: exchange.method, path, authorization });
+        const caller = await authorize(context, route.access, { method, path, authorization, certificates });
         if (!exchange.url.searchParams.get('api-version')) {
           throw new HubError('ArgumentInvalid', 'The api-version is missing from the query.');
         }

@@ -1,7 +1,9 @@
+import type { X509Certificate } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer as createPlainServer } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { Fault, FaultSwitch, FaultTarget } from './faults.ts';
 
 /** One request as a double sees it. */
@@ -13,6 +15,8 @@ export interface Exchange {
   params: Record<string, string>;
   headers: IncomingMessage['headers'];
   body: Buffer;
+  /** What the client has proved its key of, leaf first. Empty unless `requestCert`. */
+  certificates: X509Certificate[];
 }
 
 export interface Reply {
@@ -34,6 +38,8 @@ export interface HttpsDoubleOptions {
   faults: FaultSwitch;
   /** Absent: plain HTTP, which only App Service's identity endpoint speaks. */
   tls?: { cert: string; key: string };
+  /** Asks clients for a certificate; those that have none, or one of any issuer, get in all the same. */
+  requestCert?: boolean;
   routes: Route[];
   /** Answers what no route matches. Default: 404 with an empty body. */
   fallback?(exchange: Exchange): Reply | Promise<Reply>;
@@ -67,7 +73,15 @@ export async function serveHttps(options: HttpsDoubleOptions): Promise<RunningSe
   const server =
     options.tls === undefined
       ? createPlainServer(serve)
-      : createServer({ cert: options.tls.cert, key: options.tls.key, minVersion: 'TLSv1.2' }, serve);
+      : createServer(
+          {
+            ...options.tls,
+            minVersion: 'TLSv1.2',
+            requestCert: options.requestCert ?? false,
+            rejectUnauthorized: false,
+          },
+          serve,
+        );
   const sockets = new Set<Socket>();
   server.on(options.tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     sockets.add(socket);
@@ -121,7 +135,14 @@ async function respond(
   const found = match(routes, method, url.pathname);
   options.faults.count(options.target, method, found?.route.path ?? '(unknown)');
   if (fault !== undefined && (await misbehave(options, fault, request, response))) return;
-  const exchange: Exchange = { method, url, params: found?.params ?? {}, headers: request.headers, body };
+  const exchange: Exchange = {
+    method,
+    url,
+    params: found?.params ?? {},
+    headers: request.headers,
+    body,
+    certificates: certificatesOf(request),
+  };
   const reply = await answer(options, found?.route, exchange);
   if (fault !== undefined && 'cut' in fault) {
     request.socket.destroy();
@@ -168,6 +189,16 @@ function send(response: ServerResponse, reply: Reply): void {
   }
   if (reply.status !== 204 && reply.status !== 304) headers['content-length'] = String(Buffer.byteLength(body ?? ''));
   response.writeHead(reply.status, headers).end(body);
+}
+
+function certificatesOf({ socket }: IncomingMessage): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  let next = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+  while (next !== undefined && chain.length < 10) {
+    chain.push(next);
+    next = next.issuerCertificate;
+  }
+  return chain;
 }
 
 function readBody(request: IncomingMessage): Promise<Buffer> {
