@@ -35,6 +35,8 @@ export interface CloudOptions {
   api?: boolean | undefined;
   /** Takes what the API and its host log. */
   logFile?: string | undefined;
+  /** The folder of an unpacked package of the API, to be started in place of this repository. */
+  appDirectory?: string | undefined;
 }
 
 export interface LocalCloud {
@@ -67,13 +69,14 @@ const tokenSeconds = 8 * 3600;
  * @throws FolderInUseError where another process runs one in `directory`.
  */
 export async function startCloud(options: CloudOptions = {}): Promise<LocalCloud> {
-  if (options.api !== false) assertBuilt();
+  if (options.api !== false) assertBuilt(options.appDirectory);
   const cleanup = new AsyncDisposableStack();
   try {
     const directory = openFolder(options, cleanup);
     const { gateways = 1, gatewayPort = 0 } = options;
     const parts = await startParts({ directory, gateways, gatewayPort, cleanup });
-    const api = { port: options.port ?? 0, env: options.apiEnv ?? {}, logFile: options.logFile };
+    const { port = 0, apiEnv: env = {}, logFile, appDirectory } = options;
+    const api = { port, env, logFile, directory: appDirectory };
     const host = options.api === false ? undefined : await keep(cleanup, startApi(parts, api));
     return await assemble(parts, host, cleanup);
   } catch (error) {

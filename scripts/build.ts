@@ -1,4 +1,5 @@
-import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { writeFileSync } from 'node:fs';
+import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 
 /**
  * SDKs that some routes need, each group in a file of its own beside the app. What takes time at a cold start is to scan the
@@ -21,6 +22,7 @@ const common: BuildOptions = {
   sourcesContent: false,
   legalComments: 'none',
   logLevel: 'warning',
+  metafile: true,
 };
 
 /** Turns an import of a package into one of its group's file, which is read when the import runs. */
@@ -49,7 +51,13 @@ const englishOnly: Plugin = {
   },
 };
 
-await build({
+/** The files that an output is made of, those left out whose code nothing uses. */
+function inputsOf({ outputs }: Metafile): string[] {
+  const used = Object.values(outputs).flatMap(({ inputs }) => Object.entries(inputs));
+  return used.filter(([, { bytesInOutput }]) => bytesInOutput > 0).map(([path]) => path);
+}
+
+const app = await build({
   ...common,
   entryPoints: ['functions/index.ts'],
   outfile: 'dist/main.cjs',
@@ -57,8 +65,16 @@ await build({
   external: ['@azure/functions-core'],
   plugins: [fromGroups, englishOnly],
 });
+const inputs: Record<string, string[]> = { 'main.cjs': inputsOf(app.metafile as Metafile) };
 for (const [group, names] of Object.entries(groups)) {
   const members = names.map((name) => `${JSON.stringify(name)}: () => require(${JSON.stringify(name)})`);
   const contents = `module.exports = { ${members.join(', ')} };`;
-  await build({ ...common, stdin: { contents, resolveDir: '.', sourcefile: group }, outfile: `dist/${group}.cjs` });
+  const made = await build({
+    ...common,
+    stdin: { contents, resolveDir: '.', sourcefile: group },
+    outfile: `dist/${group}.cjs`,
+  });
+  inputs[`${group}.cjs`] = inputsOf(made.metafile as Metafile);
 }
+// What scripts/package.ts makes the bill of materials from.
+writeFileSync('dist/inputs.json', `${JSON.stringify(inputs, null, 2)}\n`);

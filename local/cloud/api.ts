@@ -4,18 +4,20 @@ import { fileURLToPath } from 'node:url';
 import { type FunctionsHost, startFunctionsHost } from '../functions-host/host.ts';
 import type { Parts } from './parts.ts';
 
-/** The function app is this repository. */
-const appDirectory = resolve(fileURLToPath(new URL('../..', import.meta.url)));
+/** The function app is this repository, unless it is started from a package. */
+const ownDirectory = resolve(fileURLToPath(new URL('../..', import.meta.url)));
 
 export interface ApiOptions {
   port: number;
   env: Record<string, string>;
   logFile: string | undefined;
+  /** The folder of an unpacked package. Default: this repository. */
+  directory?: string | undefined;
 }
 
 /** @throws where the function app has not been built. */
-export function assertBuilt(): void {
-  if (existsSync(join(appDirectory, 'dist', 'main.cjs'))) return;
+export function assertBuilt(directory = ownDirectory): void {
+  if (existsSync(join(directory, 'dist', 'main.cjs'))) return;
   throw new Error('The API is not built: dist/main.cjs is missing. Run `npm run build` first.');
 }
 
@@ -26,7 +28,7 @@ export function assertBuilt(): void {
  */
 export async function startApi(parts: Parts, options: ApiOptions): Promise<FunctionsHost> {
   const host = await startFunctionsHost({
-    directory: appDirectory,
+    directory: options.directory ?? ownDirectory,
     port: options.port,
     env: { ...settings(parts), ...options.env },
     storageConnectionString: parts.storage.connectionString,
