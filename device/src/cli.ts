@@ -16,10 +16,13 @@ export interface Surroundings {
   warn(line: string): void;
   /** Aborted by SIGINT and SIGTERM. */
   signal: AbortSignal;
+  /** Whether standard output is a terminal that shows colours. */
+  colour?: boolean;
 }
 
 const help = { type: 'boolean', short: 'h' } as const;
 const text = { type: 'string' } as const;
+const flag = { type: 'boolean' } as const;
 
 /** Runs the command line. Answers the exit code; every fault is one line on standard error. */
 export async function main(parameters: string[], surroundings: Surroundings): Promise<number> {
@@ -39,6 +42,7 @@ async function dispatch(parameters: string[], surroundings: Surroundings): Promi
   const [command, ...rest] = parameters;
   if (command === 'join') return joinCommand(rest, surroundings);
   if (command === 'run') return runCommand(rest, surroundings);
+  if (command === 'check') return checkCommand(rest, surroundings);
   if (command === '--version' || command === '-v') {
     surroundings.print(manifest.version);
     return 0;
@@ -48,7 +52,10 @@ async function dispatch(parameters: string[], surroundings: Surroundings): Promi
     return 0;
   }
   const what = command === undefined ? 'Say what to do' : `There is no command ${JSON.stringify(command)}`;
-  throw new GatepostDeviceError('usage', `${what}: join or run. See gatepost-device --help.`);
+  throw new GatepostDeviceError(
+    'usage',
+    `${what}: join or run; check finds out what is wrong. See gatepost-device --help.`,
+  );
 }
 
 async function joinCommand(parameters: string[], surroundings: Surroundings): Promise<number> {
@@ -118,6 +125,60 @@ async function runCommand(parameters: string[], surroundings: Surroundings): Pro
   const bad = result.refused === 0 ? '' : `, ${count(result.refused, 'bad line')} skipped`;
   log(`${signal.aborted ? 'stopped' : 'end of input'}: ${count(result.delivered, 'message')} delivered${bad}`);
   return 0;
+}
+
+async function checkCommand(parameters: string[], surroundings: Surroundings): Promise<number> {
+  const { environment, print } = surroundings;
+  const values = parse('check', parameters, {
+    state: text,
+    gateway: text,
+    ca: text,
+    cert: text,
+    key: text,
+    'key-passphrase-file': text,
+    timeout: text,
+    connect: flag,
+    'no-connect': flag,
+    json: flag,
+    verbose: flag,
+    help,
+  });
+  if (values.help === true) {
+    const { checkHelp } = await import('./check/help.ts');
+    print(checkHelp(defaultStateFolder(environment)).trimEnd());
+    return 0;
+  }
+  const subject = await checkSubject(values, environment);
+  if (values.connect === true && values['no-connect'] === true) {
+    throw new GatepostDeviceError('usage', '--connect and --no-connect exclude each other.');
+  }
+  const unless = values['no-connect'] === true ? 'never' : 'unless-connected';
+  const { runCheck } = await import('./check/command.ts');
+  return runCheck(
+    {
+      subject,
+      connect: values.connect === true ? 'always' : unless,
+      certificate: await readClientCertificate(values),
+      timeoutMs: milliseconds(values.timeout ?? '5', '--timeout'),
+      json: values.json === true,
+      verbose: values.verbose === true,
+      colour: surroundings.colour === true && !environment.NO_COLOR,
+    },
+    print,
+  );
+}
+
+async function checkSubject(values: Record<string, string | boolean | undefined>, environment: NodeJS.ProcessEnv) {
+  const { state, gateway, ca } = values;
+  if (typeof gateway !== 'string' && typeof ca !== 'string') {
+    return { state: stateFolder(typeof state === 'string' ? state : undefined, environment) };
+  }
+  if (typeof gateway !== 'string' || typeof ca !== 'string') {
+    throw new GatepostDeviceError('usage', '--gateway and --ca go together.');
+  }
+  if (state !== undefined)
+    throw new GatepostDeviceError('usage', '--gateway looks without a state: leave out --state.');
+  return { gateway, roots: { file: ca, pem: await readText(ca) } };
 }
 
 type Options = NonNullable<ParseArgsConfig['options']>;

@@ -23,6 +23,7 @@ const code = await main(process.argv.slice(2), {
   print: (line) => void process.stdout.write(`${line}\n`),
   warn: (line) => void process.stderr.write(`${line}\n`),
   signal: stopping.signal,
+  colour: process.stdout.isTTY === true,
 });
 // Standard input may stay open for ever, and the SDK leaves timers: the end is here. Both streams are flushed first.
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);

@@ -3,6 +3,7 @@ export const generalHelp = `gatepost-device: the way in for a device behind an A
 Usage
   gatepost-device join ...    fetch and check the trust and the credential of this device, once
   gatepost-device run ...     send telemetry from standard input through the gateway
+  gatepost-device check ...   find out why the device does not connect, and how to cure it
   gatepost-device COMMAND --help
   gatepost-device --version
 
@@ -34,6 +35,8 @@ Exit codes
   12  the document or the trust bundle does not read, or is older than what is installed
   13  the peer was not the gateway: nothing was sent
   14  not possible through a gateway
+  20  check: there are warnings, and no errors
+  21  check: there are errors
 
 Environment
   GATEPOST_JOIN_TOKEN   the join token, so that it stands in no process list
