@@ -1,4 +1,5 @@
 import type { FaultSwitch } from '../kit/faults.ts';
+import type { CertificateFault } from './bad-certificates.ts';
 import { EdgeHub } from './edge-hub.ts';
 import { openPki } from './pki.ts';
 import type { ScopeTimes } from './scope-cache.ts';
@@ -47,6 +48,8 @@ export interface Gateway {
   setOnline(online: boolean): void;
   /** As when edgeHub restarts shortly before its certificate ends. Connections that stand stay. */
   replaceServerCertificate(): Promise<void>;
+  /** Serves certificates with this fault to new connections, until the next `serve` or `replaceServerCertificate`. */
+  serve(fault: CertificateFault): Promise<void>;
   /** Reads the whole scope from the hub now. */
   refreshScope(): Promise<void>;
   close(): Promise<void>;
@@ -74,6 +77,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     connected: () => edgeHub.connected(),
     setOnline: (online) => edgeHub.setOnline(online),
     replaceServerCertificate: async () => edgeHub.setCertificate(await newCertificate()),
+    serve: async (fault) => {
+      const { chain, privateKey } = await pki.badCertificate(fault);
+      edgeHub.setCertificate({ cert: chain, key: privateKey });
+    },
     refreshScope: () => edgeHub.refreshScope(),
     close: () => edgeHub.close(),
   };

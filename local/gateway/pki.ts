@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import * as x509 from '@peculiar/x509';
 import { issue, type KeyedCertificate, selfSigned } from '../kit/certificates.ts';
 import { StateFile } from '../kit/state-file.ts';
+import { badCertificate, type CertificateFault } from './bad-certificates.ts';
 
 const day = 86_400_000;
 const edgeCaDays = 90;
@@ -23,6 +24,8 @@ export interface GatewayPki {
   edgeCa: string;
   /** A new server certificate with a new key; its chain ends below the root. */
   serverCertificate(): Promise<KeyedCertificate>;
+  /** A server certificate that has something wrong. */
+  badCertificate(fault: CertificateFault): Promise<KeyedCertificate>;
 }
 
 /** Makes the PKI of a gateway, or takes up the one that `directory` holds. */
@@ -38,6 +41,8 @@ export async function openPki(directory: string | undefined, gatewayId: string, 
     rootFile: writeRoot(directory, root.certificate),
     edgeCa: pki.edgeCa.certificate,
     serverCertificate: () => newServerCertificate(pki.edgeCa, hostname),
+    badCertificate: (fault) =>
+      badCertificate({ ...pki, rootName: rootName(gatewayId), edgeCaName: edgeCaName(gatewayId) }, hostname, fault),
   };
 }
 
@@ -49,9 +54,17 @@ function writeRoot(directory: string | undefined, pem: string): string | undefin
   return file;
 }
 
+function rootName(gatewayId: string): string {
+  return `Gatepost local root of ${gatewayId}`;
+}
+
+function edgeCaName(gatewayId: string): string {
+  return `aziot-edge CA ${gatewayId}`;
+}
+
 function newRoot(gatewayId: string): Promise<KeyedCertificate> {
   return selfSigned({
-    commonName: `Gatepost local root of ${gatewayId}`,
+    commonName: rootName(gatewayId),
     keyType: 'rsa-2048',
     notAfter: new Date(Date.now() + 3650 * day),
   });
@@ -63,7 +76,7 @@ function newRoot(gatewayId: string): Promise<KeyedCertificate> {
  */
 function newEdgeCa(root: KeyedCertificate, gatewayId: string): Promise<KeyedCertificate> {
   return issue(root, {
-    commonName: `aziot-edge CA ${gatewayId}`,
+    commonName: edgeCaName(gatewayId),
     ca: 0,
     keyType: 'rsa-2048',
     keyUsages: x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyCertSign,

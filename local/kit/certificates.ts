@@ -35,6 +35,8 @@ export interface CertificateOptions {
   usages?: ('serverAuth' | 'clientAuth')[];
   /** Key usage bits of a CA. Default: digitalSignature + keyCertSign + cRLSign. */
   keyUsages?: x509.KeyUsageFlags;
+  /** False leaves out the subject and authority key ids, as tools of old do. */
+  keyIdentifiers?: boolean;
 }
 
 const usageOids = { serverAuth: '1.3.6.1.5.5.7.3.1', clientAuth: '1.3.6.1.5.5.7.3.2' };
@@ -115,8 +117,9 @@ async function sign(
   const publicKey = await importKey(subjectKey.publicKey);
   const extensions: x509.Extension[] = [
     new x509.BasicConstraintsExtension(isCa, typeof options.ca === 'number' ? options.ca : undefined, true),
-    await x509.SubjectKeyIdentifierExtension.create(publicKey),
   ];
+  const hasKeyIds = options.keyIdentifiers !== false;
+  if (hasKeyIds) extensions.push(await x509.SubjectKeyIdentifierExtension.create(publicKey));
   const caUsages = x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign;
   const usages = isCa ? (options.keyUsages ?? caUsages) : (options.keyUsages ?? x509.KeyUsageFlags.digitalSignature);
   extensions.push(new x509.KeyUsagesExtension(usages, true));
@@ -128,7 +131,7 @@ async function sign(
     const names = options.names.map((value) => ({ type: isIP(value) ? ('ip' as const) : ('dns' as const), value }));
     extensions.push(new x509.SubjectAlternativeNameExtension(names));
   }
-  if (issuerCertificate !== undefined) {
+  if (issuerCertificate !== undefined && hasKeyIds) {
     extensions.push(await x509.AuthorityKeyIdentifierExtension.create(issuerCertificate.publicKey));
   }
   const signingKey = await importKey(issuerKey.privateKey);
