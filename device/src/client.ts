@@ -22,11 +22,16 @@ export async function loadFor(protocol: Protocol): Promise<LoadedSdk> {
   return { common: sdk.common, device: sdk.device, makeTransport };
 }
 
+/** Another way to prove who the client is; `gatewayHostName` is what the SDK makes its address from. */
+export type MakeProvider = (sdk: Sdk, gatewayHostName: string) => AuthenticationProvider;
+
 export interface NewClientOptions {
   string: ConnectionString;
   gateway: Required<GatewayOnlyOptions>;
   certificate: ClientCertificate | undefined;
   keepaliveSeconds: number;
+  /** Makes the provider in place of the credential of the connection string. */
+  makeProvider?: MakeProvider | undefined;
   /** Asked before each connection, and waited for. */
   pace?: Pace | undefined;
 }
@@ -44,7 +49,8 @@ export interface NewClient {
 export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient {
   const { string, gateway, certificate, keepaliveSeconds } = options;
   const door = new GatewayDoor(gateway);
-  const provider = authenticationProvider(sdk, string, gatewayHostName(gateway, gateway.protocol), certificate);
+  const name = gatewayHostName(gateway, gateway.protocol);
+  const provider = options.makeProvider?.(sdk, name) ?? authenticationProvider(sdk, string, name, certificate);
   if (options.pace !== undefined) paced(provider, options.pace, () => door.isConnected);
   const { transport, prove } = sdk.makeTransport({ provider, door, certificate, keepaliveSeconds });
   // The SDK's own helpers for uploads and module methods speak HTTPS straight to the hub: behind a gateway there is none.

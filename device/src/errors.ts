@@ -40,6 +40,24 @@ export const faults = {
   peer_not_gateway: 13,
   /** What the SDK can do elsewhere and a gateway does not offer. */
   not_supported: 14,
+  /** The Identity, Keys or Certificates Service of this host is not there, or does not take connections. */
+  identity_service_missing: 15,
+  identity_service_unreachable: 15,
+  /** It does not let this user in, or no longer takes what it handed out. */
+  identity_refused: 16,
+  signing_refused: 16,
+  /** It has no identity for the caller, could not ask the cloud, failed, or answered something else. */
+  identity_not_found: 17,
+  identity_cloud_failed: 17,
+  identity_service_failed: 17,
+  identity_invalid: 17,
+  /** The agent could not be installed or uninstalled. */
+  install_failed: 18,
+  /** The system's trust store: which one it is, who may change it, and whether it holds what it should. */
+  trust_store_unknown: 19,
+  trust_not_permitted: 19,
+  trust_incomplete: 19,
+  trust_unverified: 19,
   /** Everything else: a fault of ours. */
   internal: 1,
 } as const satisfies Record<string, number>;

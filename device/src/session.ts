@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { defaultRetry, loadFor, newClient, noRetry } from './client.ts';
+import { defaultRetry, loadFor, type MakeProvider, newClient, noRetry } from './client.ts';
 import { parseConnectionString } from './connection-string.ts';
 import { type OnboardingDocument, rootsPem } from './document.ts';
 import { GatepostDeviceError, reasonOf } from './errors.ts';
@@ -22,6 +22,8 @@ export interface SessionOptions {
   document: OnboardingDocument;
   /** Needed where the connection string says x509=true. */
   certificate?: ClientCertificate | undefined;
+  /** Proves the device in another way than its connection string says. */
+  makeProvider?: MakeProvider | undefined;
   /** Milliseconds for the probe, and again for opening. Default 30 000. */
   timeoutMs?: number | undefined;
   /** Default: mqtt. */
@@ -77,8 +79,15 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   loading.catch(() => {});
   await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
   const sdk = await loading;
-  const { certificate, pace } = options;
-  const { client, door, renewToken, prove } = newClient(sdk, { string, gateway, certificate, keepaliveSeconds, pace });
+  const { certificate, makeProvider, pace } = options;
+  const { client, door, renewToken, prove } = newClient(sdk, {
+    string,
+    gateway,
+    certificate,
+    keepaliveSeconds,
+    makeProvider,
+    pace,
+  });
   const drop = async () => {
     await door.destroy();
     await closeClient(client, door);
