@@ -9,7 +9,7 @@ import { type Parts, startParts } from './cloud/parts.ts';
 import { keep } from './cloud/running.ts';
 import type { Entra } from './entra/entra.ts';
 import type { FunctionsHost } from './functions-host/host.ts';
-import type { Gateway } from './gateway/gateway.ts';
+import type { Gateway, GatewayPorts } from './gateway/gateway.ts';
 import type { Hub } from './hub/hub.ts';
 import type { FaultSwitch } from './kit/faults.ts';
 import type { Storage } from './storage/azurite.ts';
@@ -25,8 +25,8 @@ export interface CloudOptions {
   port?: number | undefined;
   /** How many gateways run from the start. Default 1. */
   gateways?: number | undefined;
-  /** What the first gateway would like to listen on. Default 0, any. */
-  gatewayPort?: number | undefined;
+  /** What the first gateway would like to listen on. Default: any. */
+  gatewayPorts?: Partial<GatewayPorts> | undefined;
   /** Forgets what `directory` held. */
   fresh?: boolean | undefined;
   /** App settings of the API, on top of those that lead it to this cloud. */
@@ -73,8 +73,8 @@ export async function startCloud(options: CloudOptions = {}): Promise<LocalCloud
   const cleanup = new AsyncDisposableStack();
   try {
     const directory = openFolder(options, cleanup);
-    const { gateways = 1, gatewayPort = 0 } = options;
-    const parts = await startParts({ directory, gateways, gatewayPort, cleanup });
+    const { gateways = 1, gatewayPorts = {} } = options;
+    const parts = await startParts({ directory, gateways, gatewayPorts, cleanup });
     const { port = 0, apiEnv: env = {}, logFile, appDirectory } = options;
     const api = { port, env, logFile, directory: appDirectory };
     const host = options.api === false ? undefined : await keep(cleanup, startApi(parts, api));

@@ -20,8 +20,8 @@ free one. Ctrl-C stops it all.
 
 const directory = '.gatepost';
 const defaultPort = 7071;
-/** The port of MQTT over TLS, which the first gateway takes if it can. */
-const mqttPort = 8883;
+/** The ports of an Edge gateway, which the first one takes if it can. */
+const gatewayPorts = { mqtt: 8883, amqp: 5671, websocket: 443 };
 const mostGateways = 20;
 
 interface Arguments {
@@ -71,7 +71,10 @@ function introduce({ contract }: LocalCloud): string {
     `  IoT Hub    ${contract.hub.hostname} on 127.0.0.1:${contract.hub.port}`,
     `  Key Vault  ${contract.vault.url} on 127.0.0.1:${contract.vault.port}`,
     `  Entra ID   ${contract.entra.issuer}`,
-    ...contract.gateways.map(({ id, hostname, ports }) => `  Gateway    ${id}: mqtts://${hostname}:${ports.mqtt}`),
+    ...contract.gateways.map(
+      ({ id, hostname, ports }) =>
+        `  Gateway    ${id}: mqtts://${hostname}:${ports.mqtt}, amqps://${hostname}:${ports.amqp}, wss://${hostname}:${ports.websocket}`,
+    ),
     `  Faults     ${contract.faultsUrl}`,
     `  Telemetry  ${contract.hub.telemetryUrl}`,
     `  API's log  ${join(directory, 'api.log')}`,
@@ -134,7 +137,7 @@ async function main(): Promise<void> {
   // Loaded late, so that a mistyped option is answered at once.
   const { startCloud } = await import('./cloud.ts');
   const logFile = resolve(directory, 'api.log');
-  const cloud = await startCloud({ directory, logFile, gatewayPort: mqttPort, ...given });
+  const cloud = await startCloud({ directory, logFile, gatewayPorts, ...given });
   try {
     writeContract(directory, cloud.contract);
     process.stdout.write(introduce(cloud));

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Gateway, startGateway } from '../gateway/gateway.ts';
+import { type Gateway, type GatewayPorts, startGateway } from '../gateway/gateway.ts';
 import type { ScopeTimes } from '../gateway/scope-cache.ts';
 import type { Hub } from '../hub/hub.ts';
 import type { FaultSwitch } from '../kit/faults.ts';
@@ -13,7 +13,7 @@ export interface AddGatewayOptions {
   /** Default: localhost. */
   hostname?: string | undefined;
   /** What it would like to listen on, unless it had another port before. 0 or absent: any. */
-  port?: number | undefined;
+  ports?: Partial<GatewayPorts> | undefined;
   scope?: Partial<ScopeTimes> | undefined;
   maxClients?: number | undefined;
   trustBundle?: string[] | undefined;
@@ -38,7 +38,6 @@ export function gatewayAdder(around: Surroundings): (options?: AddGatewayOptions
     if (around.gateways.some((gateway) => gateway.id === id)) throw new Error(`The gateway ${id} runs already.`);
     const access = { hostname: hub.hostname, port: hub.port, connectionString: hub.connectionString, ca: around.ca };
     const edgeKey = await ensureEdgeIdentity(access, id);
-    const part = `gateway:${id}`;
     const gateway = await keep(
       around.cleanup,
       startGateway({
@@ -48,10 +47,15 @@ export function gatewayAdder(around: Surroundings): (options?: AddGatewayOptions
         hub: { hostname: hub.hostname, port: hub.port, ca: around.ca, devices: hub.devices },
         edgeKey,
         directory: join(around.directory, 'gateways', encodeURIComponent(id)),
-        port: ports.get(part, options.port),
+        ports: {
+          mqtt: ports.get(`gateway:${id}`, options.ports?.mqtt),
+          amqp: ports.get(`gateway:${id}:amqp`, options.ports?.amqp),
+          websocket: ports.get(`gateway:${id}:websocket`, options.ports?.websocket),
+        },
       }),
     );
-    ports.set({ [part]: gateway.ports.mqtt });
+    const { mqtt, amqp, websocket } = gateway.ports;
+    ports.set({ [`gateway:${id}`]: mqtt, [`gateway:${id}:amqp`]: amqp, [`gateway:${id}:websocket`]: websocket });
     around.gateways.push(gateway);
     return gateway;
   };

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Control, startControl } from '../control.ts';
 import { type Entra, startEntra } from '../entra/entra.ts';
-import type { Gateway } from '../gateway/gateway.ts';
+import type { Gateway, GatewayPorts } from '../gateway/gateway.ts';
 import { type Hub, startHub } from '../hub/hub.ts';
 import { developmentCa, issue } from '../kit/certificates.ts';
 import { FaultSwitch } from '../kit/faults.ts';
@@ -14,8 +14,8 @@ import { keep } from './running.ts';
 export interface PartsOptions {
   directory: string;
   gateways: number;
-  /** What the first gateway would like to listen on; 0 is any. */
-  gatewayPort: number;
+  /** What the first gateway would like to listen on; absent is any. */
+  gatewayPorts: Partial<GatewayPorts>;
   /** Whatever is pushed here is closed when the cloud closes, the last first. */
   cleanup: AsyncDisposableStack;
 }
@@ -71,7 +71,7 @@ async function startDoubles(options: PartsOptions, faults: FaultSwitch): Promise
   const addGateway = gatewayAdder({ directory, faults, ports, hub, ca: ca.certificate, gateways, cleanup });
   // One after the other: their names are numbered.
   for (let index = 0; index < options.gateways; index += 1) {
-    await addGateway({ port: index === 0 ? options.gatewayPort : 0 });
+    await addGateway({ ports: index === 0 ? options.gatewayPorts : {} });
   }
   return { control, ca, entra, hub, vault, gateways, addGateway };
 }

@@ -1,5 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
-import type { ConnectDecision, ConnectRequest, Identity } from '../mqtt/identity.ts';
+import type { ConnectDecision, ConnectRequest, Credentials, Identity } from '../mqtt/identity.ts';
 import { clientIdOf } from '../mqtt/identity.ts';
 import { parseUserName } from '../mqtt/user-name.ts';
 import { refuseCertificate } from './certificate-rules.ts';
@@ -21,35 +21,50 @@ type Rule = (scoped: ScopedIdentity) => string | undefined;
 /** CONNACK 5, not authorized: what edgeHub answers to whatever it does not let in. */
 const notAuthorized = (reason: string): ConnectDecision => ({ refused: 5, reason });
 
-/**
- * Whether edgeHub, in its default mode `Scope`, lets a client in: nobody is asked but the scope cache, which reads an
- * identity again from the hub where the caller does not pass (Azure/iotedge, DeviceScopeAuthenticator.cs).
- */
+/** Whether a client gets in over MQTT. The rules are those of {@link refuse}; the user name says who it is. */
 export async function authenticate(options: AuthenticatorOptions, connect: ConnectRequest): Promise<ConnectDecision> {
+  const credentials = credentialsOf(connect);
+  if (typeof credentials === 'string') return notAuthorized(credentials);
+  const reason = await refuse(options, credentials);
+  return reason === undefined ? { ok: credentials.identity } : notAuthorized(reason);
+}
+
+/** What a CONNECT packet shows, or why it does not read as one. */
+export function credentialsOf(connect: ConnectRequest): Credentials | string {
   const user = parseUserName(connect.userName);
-  if (user === undefined) return notAuthorized('the user name is not {host}/{deviceId}[/{moduleId}]/?api-version=...');
+  if (user === undefined) return 'the user name is not {host}/{deviceId}[/{moduleId}]/?api-version=...';
   const identity: Identity = { deviceId: user.deviceId, moduleId: user.moduleId };
-  if (connect.clientId !== clientIdOf(identity)) return notAuthorized('the client id is not that of the user name');
-  const rule = ruleFor(options, connect, identity);
-  if (typeof rule === 'string') return notAuthorized(rule);
-  let reason = await check(options.scope, rule, identity, connect.again);
+  if (connect.clientId !== clientIdOf(identity)) return 'the client id is not that of the user name';
+  const { password, certificates, again } = connect;
+  return { identity, token: password || undefined, certificates, again };
+}
+
+/**
+ * Why edgeHub, in its default mode `Scope`, does not let a client in; undefined where it does. Nobody is asked but the
+ * scope cache, which reads an identity again from the hub where the caller does not pass (Azure/iotedge,
+ * DeviceScopeAuthenticator.cs).
+ */
+export async function refuse(options: AuthenticatorOptions, credentials: Credentials): Promise<string | undefined> {
+  const { identity, token, again } = credentials;
+  const rule = ruleFor(options, credentials);
+  if (typeof rule === 'string') return rule;
+  const reason = await check(options.scope, rule, identity, again);
   // A module may use a token that its device's key has signed; a certificate never gets this far.
-  if (reason !== undefined && identity.moduleId !== null && connect.password) {
-    reason = await check(options.scope, rule, { ...identity, moduleId: null }, connect.again);
-  }
-  return reason === undefined ? { ok: identity } : notAuthorized(reason);
+  if (reason === undefined || identity.moduleId === null || token === undefined) return reason;
+  return check(options.scope, rule, { ...identity, moduleId: null }, again);
 }
 
 /** A password wins over a certificate (Azure/iotedge, DeviceIdentityProvider.cs). */
-function ruleFor(options: AuthenticatorOptions, connect: ConnectRequest, identity: Identity): Rule | string {
+function ruleFor(options: AuthenticatorOptions, credentials: Credentials): Rule | string {
+  const { identity, certificates } = credentials;
   const now = (options.now ?? Date.now)();
-  if (connect.password) {
-    const token = parseSasToken(connect.password);
+  if (credentials.token !== undefined) {
+    const token = parseSasToken(credentials.token);
     if (token === undefined) return 'the password is not a SAS token';
     return (scoped) => refuseToken(token, scoped, identity, options.hosts, now);
   }
-  if (connect.certificates.length === 0) return 'neither a SAS token nor a client certificate was given';
-  return (scoped) => refuseCertificate(connect.certificates, scoped, identity, options.trustBundle, now);
+  if (certificates.length === 0) return 'neither a SAS token nor a client certificate was given';
+  return (scoped) => refuseCertificate(certificates, scoped, identity, options.trustBundle, now);
 }
 
 async function check(scope: ScopeCache, rule: Rule, whose: Identity, again: boolean): Promise<string | undefined> {

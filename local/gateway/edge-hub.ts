@@ -1,15 +1,20 @@
 import { join } from 'node:path';
-import { type RunningServer, serveHttps } from '../kit/https-server.ts';
+import { startAmqpHead } from '../amqp/head.ts';
+import type { Route } from '../kit/https-server.ts';
 import { StateFile } from '../kit/state-file.ts';
-import { type MqttHead, startMqttHead } from '../mqtt/head.ts';
-import type { ConnectDecision, ConnectRequest } from '../mqtt/identity.ts';
-import { type AuthenticatorOptions, authenticate } from './authenticator.ts';
+import { ConnectedClients } from '../mqtt/clients.ts';
+import { startMqttHead } from '../mqtt/head.ts';
+import { type ConnectDecision, type ConnectRequest, type Credentials, clientIdOf } from '../mqtt/identity.ts';
+import { startWebSocketHead } from '../websocket/head.ts';
+import { type AuthenticatorOptions, authenticate, credentialsOf, refuse } from './authenticator.ts';
 import { readCertificates } from './certificate-rules.ts';
-import type { GatewayOptions } from './gateway.ts';
+import type { GatewayOptions, GatewayPorts } from './gateway.ts';
 import { moduleRegistryRoutes } from './module-registry.ts';
 import { RegistryClient } from './registry-client.ts';
+import { parseSasToken } from './sas-token.ts';
 import { defaultScopeTimes, ScopeCache, type ScopeTimes } from './scope-cache.ts';
 import { ScopeClient, type ScopedIdentity, UpstreamError } from './scope-client.ts';
+import { expiryGraceSeconds } from './token-rules.ts';
 import { type StoredMessage, Upstream } from './upstream.ts';
 
 interface EdgeHubState {
@@ -23,6 +28,11 @@ export interface EdgeHubOptions extends GatewayOptions {
   trustBundle: string[];
 }
 
+interface Head {
+  setCertificate(tls: { cert: string; key: string }): void;
+  close(): Promise<void>;
+}
+
 /** What runs behind the certificates: who may connect, and what becomes of what they send. */
 export class EdgeHub {
   readonly #options: EdgeHubOptions;
@@ -34,12 +44,14 @@ export class EdgeHub {
   readonly #scope: ScopeCache;
   readonly #rules: AuthenticatorOptions;
   /** What each client came with, so that it can be looked at again (edgeHub's CredentialsCache). */
-  readonly #credentials = new Map<string, ConnectRequest>();
-  #head: MqttHead | undefined;
-  #registry: RunningServer | undefined;
+  readonly #credentials = new Map<string, Credentials>();
+  readonly #clients: ConnectedClients;
+  readonly #heads: Head[] = [];
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: EdgeHubOptions) {
     this.#options = options;
+    this.#clients = new ConnectedClients(options.maxClients ?? 100);
     this.#times = { ...defaultScopeTimes, ...options.scope };
     this.#file = new StateFile<EdgeHubState>(options.directory && join(options.directory, 'state.json'), () => ({
       scope: this.#scope.all(),
@@ -61,7 +73,7 @@ export class EdgeHub {
       times: this.#times,
       stored: stored?.scope,
       changed,
-      removed: (id) => this.#head?.disconnect(id),
+      removed: (id) => this.#clients.drop(id),
       updated: (id) => void this.#lookAgain(id),
       ...clock,
     });
@@ -69,41 +81,56 @@ export class EdgeHub {
     this.#rules = { scope: this.#scope, hosts, trustBundle: readCertificates(options.trustBundle), ...clock };
   }
 
-  /** Serves MQTT with this certificate. Answers the port. */
-  async start(tls: { cert: string; key: string }): Promise<number> {
-    const head = await startMqttHead({
-      tls,
-      port: this.#options.port ?? 0,
-      devices: this.#upstream,
-      faults: this.#options.faults,
-      faultTarget: 'gateway',
-      maxClients: this.#options.maxClients ?? 100,
-      reauthenticateMs: this.#times.reauthenticateMs,
+  /** Serves every protocol with this certificate. Answers the ports. */
+  async start(tls: { cert: string; key: string }): Promise<GatewayPorts> {
+    const { ports = {}, faults, hub } = this.#options;
+    const common = { tls, faults, faultTarget: 'gateway' as const };
+    const devices = { devices: this.#upstream, clients: this.#clients };
+    const mqtt = await startMqttHead({
+      ...common,
+      ...devices,
+      port: ports.mqtt ?? 0,
       authenticate: (connect) => this.#authenticate(connect),
     });
-    this.#head = head;
+    this.#heads.push(mqtt);
+    const amqp = await startAmqpHead({
+      ...common,
+      ...devices,
+      port: ports.amqp ?? 0,
+      hubHostname: hub.hostname,
+      refuse: (credentials) => refuse(this.#rules, credentials),
+      audienceOf: (token) => this.#audienceOf(token),
+      renewed: (credentials) => this.#remember(credentials),
+    });
+    this.#heads.push(amqp);
+    const websocket = await startWebSocketHead({
+      ...common,
+      port: ports.websocket ?? 0,
+      protocols: { mqtt: mqtt.accept, AMQPWSB10: amqp.accept },
+      routes: this.#registryRoutes(),
+    });
+    this.#heads.push(websocket);
     await this.#scope.start();
-    return head.port;
+    this.#timer = setInterval(() => void this.#lookAgainAtAll(), this.#times.reauthenticateMs);
+    this.#timer.unref();
+    return { mqtt: mqtt.port, amqp: amqp.port, websocket: websocket.port };
   }
 
-  /** Serves the module registry of the devices behind this gateway over HTTPS. Answers the port. */
-  async startRegistry(tls: { cert: string; key: string }): Promise<number> {
-    const { id: gatewayId, faults, registryPort: port = 0 } = this.#options;
-    const routes = moduleRegistryRoutes({
-      gatewayId,
+  /** The module registry of the devices behind this gateway. */
+  #registryRoutes(): Route[] {
+    return moduleRegistryRoutes({
+      gatewayId: this.#options.id,
       authenticate: (connect) => authenticate(this.#rules, connect),
       client: { ask: (...question) => this.#ask(() => this.#registryClient.ask(...question)) },
     });
-    this.#registry = await serveHttps({ target: 'gateway', faults, tls, requestCert: true, routes, port });
-    return this.#registry.port;
   }
 
   connected(): string[] {
-    return this.#head?.clients() ?? [];
+    return this.#clients.ids();
   }
 
   setCertificate(tls: { cert: string; key: string }): void {
-    this.#head?.setCertificate(tls);
+    for (const head of this.#heads) head.setCertificate(tls);
   }
 
   refreshScope(): Promise<void> {
@@ -117,10 +144,11 @@ export class EdgeHub {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#timer);
     this.#scope.stop();
     this.#upstream.close();
-    await this.#head?.close();
-    await this.#registry?.close();
+    // The WebSockets last: their clients are served by the others, who have something to say at the end.
+    for (const head of this.#heads) await head.close();
     this.#client.close();
     this.#registryClient.close();
     this.#file.flush();
@@ -132,15 +160,31 @@ export class EdgeHub {
 
   async #authenticate(connect: ConnectRequest): Promise<ConnectDecision> {
     const decision = await authenticate(this.#rules, connect);
-    if ('ok' in decision) this.#credentials.set(connect.clientId, connect);
+    const credentials = credentialsOf(connect);
+    if ('ok' in decision && typeof credentials !== 'string') this.#remember(credentials);
     return decision;
+  }
+
+  #remember(credentials: Credentials): void {
+    this.#credentials.set(clientIdOf(credentials.identity), credentials);
+  }
+
+  #audienceOf(text: string): string | undefined {
+    const token = parseSasToken(text);
+    const now = (this.#options.now ?? Date.now)() / 1000;
+    return token === undefined || token.expiry + expiryGraceSeconds < now ? undefined : token.audience;
+  }
+
+  /** Each 5 minutes (ConnectionReauthenticator.cs, ReauthenticateAll). */
+  async #lookAgainAtAll(): Promise<void> {
+    for (const id of this.#clients.ids()) await this.#lookAgain(id);
   }
 
   /** The hub has other data of an identity than before (ConnectionReauthenticator.cs, HandleServiceIdentityUpdate). */
   async #lookAgain(id: string): Promise<void> {
-    const connect = this.#credentials.get(id);
-    if (connect === undefined) return;
-    const decision = await authenticate(this.#rules, { ...connect, again: true });
-    if ('refused' in decision) this.#head?.disconnect(id);
+    const credentials = this.#credentials.get(id);
+    if (credentials === undefined) return;
+    const reason = await refuse(this.#rules, { ...credentials, again: true });
+    if (reason !== undefined) this.#clients.drop(id);
   }
 }

@@ -22,9 +22,8 @@ export interface GatewayOptions {
   edgeKey: string;
   /** Keeps certificates, the cached scope and undelivered messages over a restart. */
   directory?: string | undefined;
-  port?: number | undefined;
-  /** Of the module registry over HTTPS. Default: any. */
-  registryPort?: number | undefined;
+  /** What to listen on; 0 or absent is any. A port that is taken, or not permitted, is replaced by a free one. */
+  ports?: Partial<GatewayPorts> | undefined;
   scope?: Partial<ScopeTimes> | undefined;
   /** Default 100, as edgeHub's MaxConnectedClients. */
   maxClients?: number | undefined;
@@ -33,12 +32,17 @@ export interface GatewayOptions {
   now?: () => number;
 }
 
+/** In the field 8883, 5671 and 443; on the last one are WebSockets, and HTTPS for the identity services of devices. */
+export interface GatewayPorts {
+  mqtt: number;
+  amqp: number;
+  websocket: number;
+}
+
 export interface Gateway {
   id: string;
   hostname: string;
-  ports: { mqtt: number; amqp: null; websocket: null };
-  /** HTTPS for the identity services of devices behind it; 443 in the field, shared with WebSockets. */
-  registryPort: number;
+  ports: GatewayPorts;
   rootFile?: string;
   /** PEM of the root that devices must trust. */
   root: string;
@@ -64,14 +68,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     return { cert: chain, key: privateKey };
   };
   const edgeHub = new EdgeHub({ ...options, hostname, trustBundle: [pki.edgeCa, ...trustBundle] });
-  const certificate = await newCertificate();
-  const port = await edgeHub.start(certificate);
-  const registryPort = await edgeHub.startRegistry(certificate);
+  const ports = await edgeHub.start(await newCertificate());
   return {
     id,
     hostname,
-    ports: { mqtt: port, amqp: null, websocket: null },
-    registryPort,
+    ports,
     ...(pki.rootFile === undefined ? {} : { rootFile: pki.rootFile }),
     root: pki.root,
     connected: () => edgeHub.connected(),

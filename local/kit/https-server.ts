@@ -1,10 +1,12 @@
 import type { X509Certificate } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer as createPlainServer } from 'node:http';
-import { createServer } from 'node:https';
+import { createServer, Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import type { Fault, FaultSwitch, FaultTarget } from './faults.ts';
+import { peerCertificates } from './peer-certificates.ts';
 
 /** One request as a double sees it. */
 export interface Exchange {
@@ -47,12 +49,16 @@ export interface HttpsDoubleOptions {
   guard?(exchange: Exchange, route: Route): Reply | undefined | Promise<Reply | undefined>;
   /** The body of a reply that a `status` fault makes. Default: empty, as a front end's error is. */
   faultBody?(status: number): string | object;
+  /** Takes over a connection that asks for another protocol. Absent: such a request is answered like any other. */
+  upgrade?(request: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** 0 takes a free port. A port that is taken is replaced by a free one. */
   port?: number;
 }
 
 export interface RunningServer {
   port: number;
+  /** New connections are served with this certificate; those that stand stay. */
+  setCertificate(tls: { cert: string; key: string }): void;
   close(): Promise<void>;
 }
 
@@ -89,9 +95,13 @@ export async function serveHttps(options: HttpsDoubleOptions): Promise<RunningSe
     socket.on('close', () => sockets.delete(socket));
   });
   server.on('tlsClientError', () => {});
+  if (options.upgrade !== undefined) server.on('upgrade', options.upgrade);
   const port = await listen(server, options.port ?? 0);
   return {
     port,
+    setCertificate: (tls) => {
+      if (server instanceof HttpsServer) server.setSecureContext({ ...tls, minVersion: 'TLSv1.2' });
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -192,13 +202,7 @@ function send(response: ServerResponse, reply: Reply): void {
 }
 
 function certificatesOf({ socket }: IncomingMessage): X509Certificate[] {
-  const chain: X509Certificate[] = [];
-  let next = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
-  while (next !== undefined && chain.length < 10) {
-    chain.push(next);
-    next = next.issuerCertificate;
-  }
-  return chain;
+  return socket instanceof TLSSocket ? peerCertificates(socket) : [];
 }
 
 function readBody(request: IncomingMessage): Promise<Buffer> {

@@ -1,18 +1,18 @@
-import { X509Certificate } from 'node:crypto';
-import type { Socket } from 'node:net';
+import type { X509Certificate } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createServer, type DetailedPeerCertificate, type TLSSocket } from 'node:tls';
 import { Aedes, type AuthErrorCode, type AuthenticateError, type Client, type ConnectPacket } from 'aedes';
 import type { Fault, FaultSwitch, FaultTarget } from '../kit/faults.ts';
-import { listen } from '../kit/https-server.ts';
+import { peerCertificates } from '../kit/peer-certificates.ts';
+import { type ServerTls, serveTls } from '../kit/tls-server.ts';
+import { ConnectedClients } from './clients.ts';
 import { type ConnectDecision, type ConnectRequest, clientIdOf, type DeviceBackend } from './identity.ts';
 import { handlePublish } from './publish.ts';
 import { Session } from './session.ts';
 import { parseFilter } from './topics.ts';
 
 export interface MqttHeadOptions {
-  /** `cert` is the chain that is sent. `ca` names the authorities that client certificates are asked from. */
-  tls: { cert: string; key: string; ca?: string | string[] };
+  tls: ServerTls;
   /** 0 takes a free port. A port that is taken is replaced by a free one. */
   port?: number;
   authenticate(connect: ConnectRequest): Promise<ConnectDecision>;
@@ -22,12 +22,16 @@ export interface MqttHeadOptions {
   faultTarget?: FaultTarget;
   /** Clients above this number are refused with CONNACK 3; one that reconnects does not count. Default: no limit. */
   maxClients?: number;
+  /** In place of `maxClients` where other protocols are served too: who is connected over any of them. */
+  clients?: ConnectedClients;
   /** How often `authenticate` looks again at every connected client, with `again: true`. Default: never. */
   reauthenticateMs?: number;
 }
 
 export interface MqttHead {
   port: number;
+  /** Serves a connection that did not come to `port`, such as a WebSocket. */
+  accept(stream: Duplex, certificates: X509Certificate[]): void;
   /** The ids of the connected clients: `{deviceId}` or `{deviceId}/{moduleId}`. */
   clients(): string[];
   /** Cuts the connection of this client id, if it is connected. */
@@ -41,30 +45,24 @@ export interface MqttHead {
 export async function startMqttHead(options: MqttHeadOptions): Promise<MqttHead> {
   const head = new Head(options);
   const broker = await createBroker(options, head);
-  const { cert, key, ca } = options.tls;
-  const settings = { minVersion: 'TLSv1.2', ...(ca && { ca }) } as const;
-  const server = createServer({ cert, key, requestCert: true, rejectUnauthorized: false, ...settings });
-  const sockets = new Set<Socket>();
-  server.on('secureConnection', (socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.on('error', () => {});
-    broker.handle(socket);
-  });
-  server.on('tlsClientError', () => {});
-  const port = await listen(server, options.port ?? 0);
+  const accept = (stream: Duplex, certificates: X509Certificate[]) => {
+    head.certificates.set(stream, certificates);
+    stream.on('error', () => {});
+    broker.handle(stream);
+  };
+  const server = await serveTls({ ...options, accept: (socket) => accept(socket, peerCertificates(socket)) });
   const timer = options.reauthenticateMs && setInterval(() => void head.lookAgain(), options.reauthenticateMs);
   if (timer) timer.unref();
   return {
-    port,
+    port: server.port,
+    accept,
     clients: () => [...head.connected.keys()],
     disconnect: (clientId) => head.connected.get(clientId)?.drop(),
-    setCertificate: (tls) => server.setSecureContext({ ...tls, ...settings }),
+    setCertificate: (tls) => server.setCertificate(tls),
     close: async () => {
       if (timer) clearInterval(timer);
       for (const session of head.connected.values()) session.end();
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of sockets) socket.destroy();
+      const closed = server.close();
       await new Promise<void>((resolve) => broker.close(resolve));
       await closed;
     },
@@ -114,12 +112,15 @@ type Waiting = { connect: ConnectRequest; fault: Fault | undefined };
 /** The connections of one protocol head, from CONNECT to the end. */
 class Head {
   readonly connected = new Map<string, Session>();
+  readonly certificates = new WeakMap<Duplex, X509Certificate[]>();
   readonly #options: MqttHeadOptions;
+  readonly #clients: ConnectedClients;
   readonly #waiting = new WeakMap<Client, Waiting>();
   readonly #sessions = new WeakMap<Client, Session>();
 
   constructor(options: MqttHeadOptions) {
     this.#options = options;
+    this.#clients = options.clients ?? new ConnectedClients(options.maxClients);
   }
 
   session(client: Client): Session | undefined {
@@ -145,7 +146,7 @@ class Head {
       client.conn.end(Buffer.from([0x20, 2, 0, 1]));
       return;
     }
-    this.#waiting.set(client, { connect: connectRequest(client, packet), fault });
+    this.#waiting.set(client, { connect: this.#connectRequest(client, packet), fault });
     done(null, true);
   }
 
@@ -184,9 +185,8 @@ class Head {
     if (clientIdOf(decision.ok) !== connect.clientId) {
       return { refused: 2, reason: 'the client id is not that of the identity' };
     }
-    const others = this.connected.size - (this.connected.has(connect.clientId) ? 1 : 0);
-    const full = this.#options.maxClients !== undefined && others >= this.#options.maxClients;
-    return full ? { refused: 3, reason: 'too many clients' } : decision;
+    const hasRoom = this.#clients.hasRoomFor(connect.clientId);
+    return hasRoom ? decision : { refused: 3, reason: 'too many clients' };
   }
 
   /**
@@ -197,7 +197,7 @@ class Head {
     const session = this.#sessions.get(client);
     if (session === undefined || client.conn.destroyed) return;
     const id = clientIdOf(session.identity);
-    this.connected.get(id)?.drop();
+    this.#clients.enter(id, session);
     this.connected.set(id, session);
     session.begin((sink) => this.#options.devices.attach(session.identity, sink));
     session.subscribed();
@@ -214,6 +214,7 @@ class Head {
   #ended(session: Session): void {
     session.end();
     const id = clientIdOf(session.identity);
+    this.#clients.leave(id, session);
     if (this.connected.get(id) === session) this.connected.delete(id);
   }
 
@@ -225,26 +226,15 @@ class Head {
       if ('refused' in decision) session.drop();
     }
   }
-}
 
-function connectRequest(client: Client, packet: ConnectPacket): ConnectRequest {
-  return {
-    clientId: packet.clientId,
-    userName: packet.username,
-    password: packet.password?.toString('utf8'),
-    clean: packet.clean ?? true,
-    certificates: peerCertificates(client.conn as TLSSocket),
-    again: false,
-  };
-}
-
-function peerCertificates(socket: TLSSocket): X509Certificate[] {
-  const chain: X509Certificate[] = [];
-  let next: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
-  while (next?.raw !== undefined) {
-    chain.push(new X509Certificate(next.raw));
-    // A self-signed certificate is its own issuer.
-    next = next.issuerCertificate === next ? undefined : next.issuerCertificate;
+  #connectRequest(client: Client, packet: ConnectPacket): ConnectRequest {
+    return {
+      clientId: packet.clientId,
+      userName: packet.username,
+      password: packet.password?.toString('utf8'),
+      clean: packet.clean ?? true,
+      certificates: this.certificates.get(client.conn as Duplex) ?? [],
+      again: false,
+    };
   }
-  return chain;
 }

@@ -11,6 +11,17 @@ export function clientIdOf(identity: Identity): string {
   return identity.moduleId === null ? identity.deviceId : `${identity.deviceId}/${identity.moduleId}`;
 }
 
+/** What a client shows to be let in as `identity`, over whichever protocol. */
+export interface Credentials {
+  identity: Identity;
+  /** A SAS token. Where there is one, a certificate does not count. */
+  token: string | undefined;
+  /** The client's certificate and the issuers it sent with it, the client's own first. Empty without one. */
+  certificates: X509Certificate[];
+  /** True where a client that is connected already is looked at again. */
+  again: boolean;
+}
+
 /** What a CONNECT packet and the TLS session under it say. */
 export interface ConnectRequest {
   clientId: string;

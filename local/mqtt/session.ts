@@ -1,18 +1,7 @@
 import type { Client } from 'aedes';
-import {
-  type CloudToDeviceMessage,
-  type ConnectRequest,
-  DeviceError,
-  type DeviceSink,
-  type Identity,
-} from './identity.ts';
+import type { CloudToDeviceMessage, ConnectRequest, DeviceSink, Identity } from './identity.ts';
+import { type MethodAnswer, MethodCalls } from './method-calls.ts';
 import { cloudToDeviceTopic, type Subscribable } from './topics.ts';
-
-interface PendingMethod {
-  resolve(answer: { status: number; payload: unknown }): void;
-  reject(error: Error): void;
-  timer: NodeJS.Timeout;
-}
 
 /** One connected client: what it has subscribed to and what it still owes an answer to. */
 export class Session implements DeviceSink {
@@ -20,7 +9,7 @@ export class Session implements DeviceSink {
   readonly connect: ConnectRequest;
   readonly #client: Client;
   readonly #subscriptions = new Map<Subscribable, 0 | 1>();
-  readonly #methods = new Map<string, PendingMethod>();
+  readonly #methods: MethodCalls;
   readonly #waiting: (() => void)[] = [];
   #requests = 0;
   #ended = false;
@@ -33,6 +22,7 @@ export class Session implements DeviceSink {
     this.#client = client;
     this.identity = identity;
     this.connect = connect;
+    this.#methods = new MethodCalls(identity);
   }
 
   /** The connection stands: the backend may use it until it ends. */
@@ -44,11 +34,7 @@ export class Session implements DeviceSink {
     if (this.#ended) return;
     this.#ended = true;
     this.#detach?.();
-    for (const pending of this.#methods.values()) {
-      clearTimeout(pending.timer);
-      pending.reject(notOnline(this.identity));
-    }
-    this.#methods.clear();
+    this.#methods.end();
     this.#acknowledge?.(false);
     for (const wake of this.#waiting.splice(0)) wake();
   }
@@ -91,35 +77,16 @@ export class Session implements DeviceSink {
     this.send('desired', `$iothub/twin/PATCH/properties/desired/${query}`, JSON.stringify(patch));
   }
 
-  method(name: string, payload: unknown, timeoutMs: number): Promise<{ status: number; payload: unknown }> {
+  method(name: string, payload: unknown, timeoutMs: number): Promise<MethodAnswer> {
     this.#requests += 1;
     const requestId = String(this.#requests);
     const topic = `$iothub/methods/POST/${name}/?$rid=${requestId}`;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#methods.delete(requestId);
-        const who = this.identity.deviceId;
-        reject(new DeviceError(504, 504101, `Timed out waiting for the response from device ${who}.`));
-      }, timeoutMs);
-      this.#methods.set(requestId, { resolve, reject, timer });
-      if (this.send('methods', topic, JSON.stringify(payload ?? null))) return;
-      clearTimeout(timer);
-      this.#methods.delete(requestId);
-      reject(notOnline(this.identity));
-    });
+    const send = () => this.send('methods', topic, JSON.stringify(payload ?? null));
+    return this.#methods.call(requestId, timeoutMs, send);
   }
 
-  /** A device's answer to a method; one that comes too late is dropped. */
   methodResponse(requestId: string, status: number, body: Buffer): void {
-    const pending = this.#methods.get(requestId);
-    if (pending === undefined) return;
-    this.#methods.delete(requestId);
-    clearTimeout(pending.timer);
-    try {
-      pending.resolve({ status, payload: body.length === 0 ? null : JSON.parse(body.toString('utf8')) });
-    } catch {
-      pending.reject(new DeviceError(502, 502002, 'The device answered the method with something that is not JSON.'));
-    }
+    this.#methods.answer(requestId, status, body);
   }
 
   cloudToDevice(message: CloudToDeviceMessage): Promise<boolean> {
@@ -153,9 +120,4 @@ export class Session implements DeviceSink {
   acknowledged(): void {
     this.#acknowledge?.(true);
   }
-}
-
-function notOnline(identity: Identity): DeviceError {
-  const message = `The operation failed because the requested device isn't online or hasn't registered the direct method callback. To learn more, see https://aka.ms/iothub404103 (${identity.deviceId})`;
-  return new DeviceError(404, 404103, message);
 }

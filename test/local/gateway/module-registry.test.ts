@@ -31,7 +31,7 @@ function call(method: string, path: string, { body, headers = {}, certificate }:
       {
         host: '127.0.0.1',
         servername: 'localhost',
-        port: gateway.registryPort,
+        port: gateway.ports.websocket,
         ca: gateway.root,
         method,
         path: `${path}?api-version=2017-11-08-preview`,

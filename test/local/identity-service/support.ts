@@ -89,7 +89,7 @@ export class Host {
 
   /** Where port 443 of a host is on this machine. */
   locate = (host: string) => {
-    const port = host === this.site.hub.hostname ? this.site.hub.port : this.gateway.registryPort;
+    const port = host === this.site.hub.hostname ? this.site.hub.port : this.gateway.ports.websocket;
     return { address: '127.0.0.1', port };
   };
 
