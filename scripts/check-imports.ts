@@ -21,7 +21,7 @@ interface Rule {
   broken(edge: Edge): boolean;
 }
 
-const sources = '{functions,lib,device,local,scripts,bench,test}/**/*.{ts,mts,cts,js,mjs,cjs}';
+const sources = '{functions,lib,device,local,scripts,infra,bench,test}/**/*.{ts,mts,cts,js,mjs,cjs}';
 const compositionRoot = ['functions/index.ts', 'functions/services.ts'];
 /** The workspace package, so that `import 'gatepost-device'` is seen as what it is. */
 const ownPackages: Record<string, string> = { 'gatepost-device': 'device/src' };
