@@ -177,9 +177,8 @@ export class KeyStore {
     const { sr: encoded, sig } = Object.fromEntries(
       handle.split('&').map((part) => [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)]),
     );
-    if (encoded === undefined || sig === undefined) throw invalidHandle();
-    const sr = Buffer.from(encoded, 'base64').toString('utf8');
-    const given = Buffer.from(sig, 'base64');
+    const sr = decode(encoded).toString('utf8');
+    const given = decode(sig);
     const made = this.#signHandle(sr);
     if (given.length !== made.length || !timingSafeEqual(given, made)) throw invalidHandle();
     return (JSON.parse(sr) as { key_id: KeyId }).key_id;
@@ -195,6 +194,13 @@ export class KeyStore {
   #createValidationKey(): void {
     if (!this.#keys.has(validationKeyId)) this.#keys.set(validationKeyId, randomBytes(32));
   }
+}
+
+/** Base64 as strict as Rust's: with its padding, and nothing after it. */
+function decode(encoded: string | undefined): Buffer {
+  const bytes = Buffer.from(encoded ?? '', 'base64');
+  if (encoded === undefined || bytes.toString('base64') !== encoded) throw invalidHandle();
+  return bytes;
 }
 
 function newPair(algorithms: string | undefined): KeyObject {
