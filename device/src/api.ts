@@ -6,12 +6,14 @@ export interface ApiRequest {
   path: string;
   accept: string;
   json?: unknown;
+  headers?: Record<string, string>;
 }
 
 export interface ApiAnswer {
   status: number;
   body: Buffer;
   retryAfterSeconds: number | undefined;
+  etag: string | undefined;
 }
 
 export interface ApiOptions {
@@ -93,6 +95,7 @@ async function send(api: URL, request: ApiRequest, timeoutMs: number): Promise<A
     headers: {
       accept: request.accept,
       'user-agent': 'gatepost-device',
+      ...request.headers,
       ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': body.length }),
     },
   };
@@ -117,6 +120,7 @@ function answerOf(response: IncomingMessage, body: Buffer): ApiAnswer {
     status: response.statusCode ?? 0,
     body,
     retryAfterSeconds: Number.isFinite(seconds) && seconds >= 0 ? seconds : undefined,
+    etag: response.headers.etag,
   };
 }
 
@@ -155,5 +159,28 @@ function explain(api: URL, error: unknown): GatepostDeviceError {
     'api_untrusted',
     `The TLS certificate of the Gatepost API at ${api.origin} is not trusted (${reason}). This is the API's own certificate, not a gateway's. ${clock}`,
     { cause: error },
+  );
+}
+
+/** The JSON of an answer. Throws `api_failed`; what was answered may hold a secret and is not quoted. */
+export function jsonOf(api: URL, answer: ApiAnswer): unknown {
+  try {
+    return JSON.parse(answer.body.toString('utf8'));
+  } catch {
+    throw new GatepostDeviceError(
+      'api_failed',
+      `${api.origin} answered something that is not JSON: is it a Gatepost API?`,
+    );
+  }
+}
+
+/** An answer that is none of those that were expected, in words. */
+export function unexpected(api: URL, path: string, answer: ApiAnswer): GatepostDeviceError {
+  const problem = problemOf(answer);
+  const said = problem === undefined ? '' : ` ${problem.code}: ${problem.detail}`;
+  const again = answer.retryAfterSeconds === undefined ? '' : ` Try again in ${answer.retryAfterSeconds} s.`;
+  return new GatepostDeviceError(
+    'api_failed',
+    reasonOf(`${api.origin}${path} answered ${answer.status}.${said}${again}`),
   );
 }

@@ -43,6 +43,10 @@ async function dispatch(parameters: string[], surroundings: Surroundings): Promi
   if (command === 'join') return joinCommand(rest, surroundings);
   if (command === 'run') return runCommand(rest, surroundings);
   if (command === 'check') return checkCommand(rest, surroundings);
+  if (command === 'agent') {
+    const { agentCommand } = await import('./agent/command.ts');
+    return agentCommand(rest, surroundings);
+  }
   if (command === '--version' || command === '-v') {
     surroundings.print(manifest.version);
     return 0;
@@ -96,7 +100,7 @@ async function joinCommand(parameters: string[], surroundings: Surroundings): Pr
 }
 
 async function runCommand(parameters: string[], surroundings: Surroundings): Promise<number> {
-  const { environment, print, warn, stdin, signal } = surroundings;
+  const { environment, print } = surroundings;
   const values = parse('run', parameters, {
     state: text,
     cert: text,
@@ -105,26 +109,39 @@ async function runCommand(parameters: string[], surroundings: Surroundings): Pro
     protocol: text,
     wait: text,
     flush: text,
+    spool: text,
+    'spool-limit': text,
+    listen: { type: 'boolean' },
+    methods: text,
+    'log-format': text,
+    'print-unit': { type: 'boolean' },
     help,
   });
   if (values.help === true) {
     print(runHelp(defaultStateFolder(environment)).trimEnd());
     return 0;
   }
-  const waitMs = milliseconds(values.wait ?? '0', '--wait');
-  const flushMs = milliseconds(values.flush ?? '60', '--flush');
+  const state = stateFolder(values.state, environment);
+  if (values['print-unit'] === true) {
+    const { systemdUnit } = await import('./service-manager.ts');
+    print(systemdUnit({ node: process.execPath, program: resolve(process.argv[1] ?? ''), state }).trimEnd());
+    return 0;
+  }
   const { parseProtocol } = await import('./protocol.ts');
-  const protocol = parseProtocol(values.protocol ?? 'mqtt');
-  const { readDocument } = await import('./state.ts');
-  const document = await readDocument(stateFolder(values.state, environment));
-  const certificate = await readClientCertificate(values);
-  const { run } = await import('./run.ts');
-  if (stdin.isTTY === true) warn('gatepost-device: reading JSON lines from the terminal; end with Ctrl-D');
-  const log = (line: string) => warn(`gatepost-device: ${line}`);
-  const result = await run({ document, protocol, certificate, input: stdin, log, signal, waitMs, flushMs });
-  const bad = result.refused === 0 ? '' : `, ${count(result.refused, 'bad line')} skipped`;
-  log(`${signal.aborted ? 'stopped' : 'end of input'}: ${count(result.delivered, 'message')} delivered${bad}`);
-  return 0;
+  const command = {
+    state,
+    protocol: parseProtocol(values.protocol ?? 'mqtt'),
+    waitMs: values.wait === undefined ? undefined : milliseconds(values.wait, '--wait'),
+    flushMs: milliseconds(values.flush ?? '60', '--flush'),
+    spool: values.spool === undefined ? undefined : resolve(values.spool),
+    spoolLimitBytes: values['spool-limit'] === undefined ? undefined : bytes(values['spool-limit'], '--spool-limit'),
+    listen: values.listen === true,
+    methods: values.methods,
+    logFormat: oneOf(['text', 'json'] as const, values['log-format'] ?? 'text', '--log-format'),
+    certificate: await readClientCertificate(values),
+  };
+  const { runService } = await import('./run-command.ts');
+  return runService(command, surroundings);
 }
 
 async function checkCommand(parameters: string[], surroundings: Surroundings): Promise<number> {
@@ -257,6 +274,19 @@ function milliseconds(value: string, name: string): number {
   const seconds = Number(value);
   if (value.trim() !== '' && Number.isFinite(seconds) && seconds >= 0) return seconds * 1000;
   throw new GatepostDeviceError('usage', `${name} takes a number of seconds, not ${JSON.stringify(value)}.`);
+}
+
+function bytes(value: string, name: string): number {
+  const [, number, unit = ''] = /^(\d+)([KMG]?)$/i.exec(value.trim()) ?? [];
+  const size = Number(number) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  if (number !== undefined && Number.isSafeInteger(size)) return size;
+  throw new GatepostDeviceError('usage', `${name} takes a number of bytes, such as 64M, not ${JSON.stringify(value)}.`);
+}
+
+function oneOf<T extends string>(known: readonly T[], value: string, name: string): T {
+  const found = known.find((each) => each === value);
+  if (found !== undefined) return found;
+  throw new GatepostDeviceError('usage', `${name} is one of ${known.join(', ')}, not ${JSON.stringify(value)}.`);
 }
 
 function identityOf(device: { id: string; moduleId: string | null }): string {

@@ -4,6 +4,7 @@ import { GatewayCertificateProvider, GatewayTokenProvider, paced } from './authe
 import type { ConnectionString } from './connection-string.ts';
 import { GatepostDeviceError } from './errors.ts';
 import { GatewayDoor, type GatewayOnlyOptions } from './gateway-door.ts';
+import type { MakeProvider } from './make-provider.ts';
 import type { Pace } from './pace.ts';
 import { gatewayHostName, type Protocol } from './protocol.ts';
 import type { ClientCertificate } from './session.ts';
@@ -22,9 +23,6 @@ export async function loadFor(protocol: Protocol): Promise<LoadedSdk> {
   return { common: sdk.common, device: sdk.device, makeTransport };
 }
 
-/** Another way to prove who the client is; `gatewayHostName` is what the SDK makes its address from. */
-export type MakeProvider = (sdk: Sdk, gatewayHostName: string) => AuthenticationProvider;
-
 export interface NewClientOptions {
   string: ConnectionString;
   gateway: Required<GatewayOnlyOptions>;
@@ -41,6 +39,8 @@ export interface NewClient {
   door: GatewayDoor;
   /** Hands a fresh SAS token to a client that was made with one: an open one renews its connection with it. */
   renewToken(token: string): void;
+  /** Calls back with the name of each method that is called and not registered. */
+  onAnyMethod(register: (name: string) => void): Promise<void>;
   /** Has the gateway say whether it accepts the credential, where an open connection does not say so yet. */
   prove(): Promise<void>;
 }
@@ -52,7 +52,7 @@ export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient 
   const name = gatewayHostName(gateway, gateway.protocol);
   const provider = options.makeProvider?.(sdk, name) ?? authenticationProvider(sdk, string, name, certificate);
   if (options.pace !== undefined) paced(provider, options.pace, () => door.isConnected);
-  const { transport, prove } = sdk.makeTransport({ provider, door, certificate, keepaliveSeconds });
+  const { transport, prove, onAnyMethod } = sdk.makeTransport({ provider, door, certificate, keepaliveSeconds });
   // The SDK's own helpers for uploads and module methods speak HTTPS straight to the hub: behind a gateway there is none.
   const client =
     string.moduleId === undefined
@@ -61,7 +61,7 @@ export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient 
   const renewToken = (token: string) => {
     if (provider instanceof GatewayTokenProvider) provider.renew(token);
   };
-  return { client, door, renewToken, prove: () => prove(string) };
+  return { client, door, renewToken, onAnyMethod, prove: () => prove(string) };
 }
 
 /** Makes one JSON telemetry message as the hub's routing wants it: UTF-8 JSON, said so in its properties. */

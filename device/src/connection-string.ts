@@ -44,6 +44,28 @@ export function parseConnectionString(text: string): ConnectionString {
   };
 }
 
+/** The same credential in the long form, in the order that the backend writes. */
+export function formatConnectionString(parts: ConnectionString): string {
+  const { hub, deviceId, moduleId, gateway, credential } = parts;
+  const proofs = {
+    key: () => [
+      ...(credential.kind === 'key' && credential.sharedAccessKeyName !== undefined
+        ? [`SharedAccessKeyName=${credential.sharedAccessKeyName}`]
+        : []),
+      `SharedAccessKey=${credential.kind === 'key' ? credential.sharedAccessKey : ''}`,
+    ],
+    sas: () => [`SharedAccessSignature=${credential.kind === 'sas' ? credential.sharedAccessSignature : ''}`],
+    x509: () => ['x509=true'],
+  };
+  return [
+    `HostName=${hub}`,
+    `DeviceId=${deviceId}`,
+    ...(moduleId === undefined ? [] : [`ModuleId=${moduleId}`]),
+    ...proofs[credential.kind](),
+    `GatewayHostName=${gateway.port === undefined ? gateway.host : `${gateway.host}:${gateway.port}`}`,
+  ].join(';');
+}
+
 /** Reads `host` or `host:port`. Throws `document_invalid`. */
 export function parseGatewayAddress(text: string): GatewayAddress {
   const [, host, port] = /^([^:]+)(?::(\d{1,5}))?$/.exec(text) ?? [];

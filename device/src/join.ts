@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
-import { type ApiAnswer, type ApiOptions, callApi, parseApiUrl, problemOf } from './api.ts';
+import { type ApiOptions, callApi, jsonOf, parseApiUrl, unexpected } from './api.ts';
 import { fingerprint, parseFingerprint } from './certificates.ts';
 import { containsRoot, type OnboardingDocument, parseDocument, parseTrustBundle } from './document.ts';
-import { GatepostDeviceError, reasonOf } from './errors.ts';
+import { GatepostDeviceError } from './errors.ts';
 import { prepareFolder, refuseLowerSequence, storeDocument } from './state.ts';
 
 export interface JoinOptions extends ApiOptions {
@@ -71,7 +71,7 @@ async function checkPinnedRoot(api: URL, pin: string, options: ApiOptions): Prom
       `${api.origin} does not trust a root with SHA-256 ${pin}: the pin is wrong, the root was retired, or this is another installation.`,
     );
   }
-  if (answer.status !== 200) throw failed(api, path, answer);
+  if (answer.status !== 200) throw unexpected(api, path, answer);
   let served: string;
   try {
     served = fingerprint(new X509Certificate(answer.body));
@@ -91,8 +91,8 @@ async function checkPinnedRoot(api: URL, pin: string, options: ApiOptions): Prom
 async function fetchBundle(api: URL, options: ApiOptions) {
   const path = '/api/v1/trust-bundle?format=json';
   const answer = await callApi(api, { method: 'GET', path, accept: 'application/json' }, options);
-  if (answer.status !== 200) throw failed(api, path, answer);
-  return parseTrustBundle(parseJson(api, answer));
+  if (answer.status !== 200) throw unexpected(api, path, answer);
+  return parseTrustBundle(jsonOf(api, answer));
 }
 
 async function redeem(api: URL, options: JoinOptions): Promise<OnboardingDocument> {
@@ -112,29 +112,8 @@ async function redeem(api: URL, options: JoinOptions): Promise<OnboardingDocumen
       'The join token is not accepted: it was used already, has expired (600 s by default), or belongs to another installation. Ask for a new one.',
     );
   }
-  if (answer.status !== 200) throw failed(api, path, answer);
-  return parseDocument(parseJson(api, answer));
-}
-
-function parseJson(api: URL, answer: ApiAnswer): unknown {
-  try {
-    return JSON.parse(answer.body.toString('utf8'));
-  } catch {
-    throw new GatepostDeviceError(
-      'api_failed',
-      `${api.origin} answered something that is not JSON: is it a Gatepost API?`,
-    );
-  }
-}
-
-function failed(api: URL, path: string, answer: ApiAnswer): GatepostDeviceError {
-  const problem = problemOf(answer);
-  const said = problem === undefined ? '' : ` ${problem.code}: ${problem.detail}`;
-  const again = answer.retryAfterSeconds === undefined ? '' : ` Try again in ${answer.retryAfterSeconds} s.`;
-  return new GatepostDeviceError(
-    'api_failed',
-    reasonOf(`${api.origin}${path} answered ${answer.status}.${said}${again}`),
-  );
+  if (answer.status !== 200) throw unexpected(api, path, answer);
+  return parseDocument(jsonOf(api, answer));
 }
 
 function notInside(what: string, pin: string): GatepostDeviceError {

@@ -1,3 +1,5 @@
+import { Latch } from './latch.ts';
+
 /**
  * What has been read and is not yet acknowledged, in order. At most `capacity` items: `put` waits for room, which is
  * how a slow gateway slows the producer down. After a lost connection `rewind` offers everything unacknowledged again,
@@ -8,8 +10,10 @@ export class Outbox<T> {
   #items: T[] = [];
   /** How many of the items, from the front, have been taken since the last rewind. */
   #taken = 0;
+  /** How many may be under way at once. */
+  #limit = Number.POSITIVE_INFINITY;
   #ended = false;
-  #changed = new Signal();
+  #changed = new Latch();
 
   constructor(capacity: number) {
     this.#capacity = capacity;
@@ -19,6 +23,22 @@ export class Outbox<T> {
     return this.#items.length;
   }
 
+  /** The oldest that is not acknowledged. */
+  get first(): T | undefined {
+    return this.#items[0];
+  }
+
+  /** How many were taken and are not acknowledged. */
+  get underWay(): number {
+    return this.#taken;
+  }
+
+  /** Lets no more than this many be under way at once. */
+  limit(items: number): void {
+    this.#limit = items;
+    this.#wake();
+  }
+
   /** All was put and all was acknowledged. */
   get isDone(): boolean {
     return this.#ended && this.#items.length === 0;
@@ -26,7 +46,7 @@ export class Outbox<T> {
 
   /** Adds an item, as soon as there is room. Answers false where the outbox was ended before there was. */
   async put(item: T): Promise<boolean> {
-    while (this.#items.length >= this.#capacity && !this.#ended) await this.#changed.promise;
+    while (this.#items.length >= this.#capacity && !this.#ended) await this.#changed.wait();
     if (this.#ended) return false;
     this.#items.push(item);
     this.#wake();
@@ -43,13 +63,13 @@ export class Outbox<T> {
   async take(isStopped: () => boolean): Promise<T | undefined> {
     for (;;) {
       if (isStopped()) return undefined;
-      const next = this.#items[this.#taken];
+      const next = this.#taken < this.#limit ? this.#items[this.#taken] : undefined;
       if (next !== undefined) {
         this.#taken += 1;
         return next;
       }
-      if (this.#ended) return undefined;
-      await this.#changed.promise;
+      if (this.#ended && this.#taken >= this.#items.length) return undefined;
+      await this.#changed.wait();
     }
   }
 
@@ -71,7 +91,12 @@ export class Outbox<T> {
 
   /** Resolves when everything that was put is acknowledged and nothing more will come, or `isStopped` says so. */
   async drained(isStopped: () => boolean): Promise<void> {
-    while (!this.isDone && !isStopped()) await this.#changed.promise;
+    while (!this.isDone && !isStopped()) await this.#changed.wait();
+  }
+
+  /** Resolves when nothing is under way, or `isStopped` says so. */
+  async quiet(isStopped: () => boolean): Promise<void> {
+    while (this.#taken > 0 && !isStopped()) await this.#changed.wait();
   }
 
   /** Makes those who wait look again. */
@@ -80,16 +105,6 @@ export class Outbox<T> {
   }
 
   #wake(): void {
-    const before = this.#changed;
-    this.#changed = new Signal();
-    before.resolve();
+    this.#changed.open();
   }
-}
-
-/** Promise.withResolvers, which Node 20 does not have. */
-class Signal {
-  resolve: () => void = () => {};
-  readonly promise = new Promise<void>((resolve) => {
-    this.resolve = resolve;
-  });
 }

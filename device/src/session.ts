@@ -1,11 +1,12 @@
 import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { defaultRetry, loadFor, type MakeProvider, newClient, noRetry } from './client.ts';
+import { defaultRetry, loadFor, newClient, noRetry } from './client.ts';
 import { parseConnectionString } from './connection-string.ts';
 import { type OnboardingDocument, rootsPem } from './document.ts';
 import { GatepostDeviceError, reasonOf } from './errors.ts';
 import type { GatewayDoor } from './gateway-door.ts';
+import type { MakeProvider } from './make-provider.ts';
 import type { Pace } from './pace.ts';
 import { explainConnection, type ProvenPeer, probeGateway } from './probe.ts';
 import { gatewayAddress, type Protocol } from './protocol.ts';
@@ -45,6 +46,8 @@ export interface Session {
   door: GatewayDoor;
   /** Hands it a fresh SAS token; nothing for the other kinds of credential. */
   renewToken(token: string): void;
+  /** Has methods sent here, and calls back with the name of each that is called and not registered yet. */
+  onAnyMethod(register: (name: string) => void): Promise<void>;
   peer: ProvenPeer;
   /** Says goodbye and waits for what is under way, but not for long. Never throws. */
   close(): Promise<void>;
@@ -80,7 +83,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
   const sdk = await loading;
   const { certificate, makeProvider, pace } = options;
-  const { client, door, renewToken, prove } = newClient(sdk, {
+  const { client, door, renewToken, onAnyMethod, prove } = newClient(sdk, {
     string,
     gateway,
     certificate,
@@ -108,7 +111,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       );
     }
     if (options.sdkRetries !== false) client.setRetryPolicy(defaultRetry(sdk));
-    return { client, door, renewToken, peer: door.peer, close: () => closeClient(client, door), drop };
+    return { client, door, renewToken, onAnyMethod, peer: door.peer, close: () => closeClient(client, door), drop };
   } catch (error) {
     await drop();
     throw explainOpen(error, { door, protocol, address, document: options.document });

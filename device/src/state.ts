@@ -9,6 +9,8 @@ export interface Origin {
   api: string | null;
   rootSha256: string | null;
   joinedAt: string;
+  /** The trust bundle that stands, where it came after the join. */
+  trust?: { sequence: number; installedAt: string };
 }
 
 export interface StoreOptions {
@@ -100,6 +102,32 @@ export async function storeDocument(folder: string, { document, origin }: StoreO
   }
 }
 
+/**
+ * Stores a document over the one that is there, in the same order and as safely. `installedAt` says when its trust
+ * bundle came, where that is another one. Throws `sequence_lower` and `state_unwritable`.
+ */
+export async function updateDocument(
+  folder: string,
+  document: OnboardingDocument,
+  installedAt?: string,
+): Promise<void> {
+  const known = await readOrigin(folder);
+  const origin = known ?? { api: null, rootSha256: null, joinedAt: new Date(0).toISOString() };
+  const trust = installedAt === undefined ? {} : { trust: { sequence: document.trust.sequence, installedAt } };
+  await storeDocument(folder, { document, origin: { ...origin, ...trust } });
+}
+
+/** Where the document of a state folder came from; undefined where that is not known. */
+export async function readOrigin(folder: string): Promise<Origin | undefined> {
+  try {
+    const origin = JSON.parse(await readFile(join(folder, originFile), 'utf8')) as Partial<Origin> | null;
+    if (typeof origin?.joinedAt !== 'string') return undefined;
+    return { ...origin, api: origin.api ?? null, rootSha256: origin.rootSha256 ?? null, joinedAt: origin.joinedAt };
+  } catch {
+    return undefined;
+  }
+}
+
 /** Throws `sequence_lower` where `folder` already holds a newer trust bundle than `sequence`: an old bundle is a replay. */
 export async function refuseLowerSequence(folder: string, sequence: number): Promise<void> {
   const stored = await storedDocument(folder);
@@ -132,7 +160,8 @@ async function checkOwnerOnly(path: string): Promise<void> {
   );
 }
 
-async function writeAtomically(folder: string, name: string, content: string): Promise<void> {
+/** Writes an owner-only file by way of a draft: whoever reads sees the old content or the new. */
+export async function writeAtomically(folder: string, name: string, content: string): Promise<void> {
   const path = join(folder, name);
   const draft = `${path}.${process.pid}.tmp`;
   try {

@@ -13,6 +13,8 @@ export interface Transport {
   transport: SdkTransport;
   /** Makes the gateway say whether it accepts the credential, where connecting alone does not. */
   prove(identity: { deviceId: string; moduleId: string | undefined }): Promise<void>;
+  /** Enables methods, and calls back with the name of each that is called and that nobody has registered yet. */
+  onAnyMethod(register: (name: string) => void): Promise<void>;
 }
 
 export interface TransportOptions {
@@ -38,7 +40,11 @@ async function loadMqtt(protocol: Protocol): Promise<MakeTransport> {
   return ({ provider, door, certificate }) => {
     const guard = new GatewayOnlyMqtt(mqttProvider, door, certificate);
     const transport = new Mqtt(provider, new mqttBase.MqttBase(guard));
-    return { transport: transport as unknown as SdkTransport, prove: async () => {} };
+    return {
+      transport: transport as unknown as SdkTransport,
+      prove: async () => {},
+      onAnyMethod: (register) => anyMethod(transport as never, transport as never, register),
+    };
   };
 }
 
@@ -62,6 +68,12 @@ async function loadAmqp(protocol: Protocol): Promise<MakeTransport> {
     return {
       transport: transport as unknown as SdkTransport,
       prove: (identity) => proveLink(base, transport as unknown as EventEmitter, identity),
+      onAnyMethod: (register) => {
+        const { _deviceMethodClient: methods } = transport as unknown as { _deviceMethodClient?: EventEmitter };
+        return methods === undefined
+          ? Promise.reject(hidden('azure-iot-device-amqp'))
+          : anyMethod(transport as never, methods, register);
+      },
     };
   };
 }
@@ -106,6 +118,24 @@ async function proveLink(
     transport.removeListener('disconnect', disconnected);
   }
   await new Promise<void>((resolve) => base.detachSenderLink(endpoint, () => resolve()));
+}
+
+/**
+ * The SDK knows methods by name only, and a method that nobody registered is never answered: its caller waits in vain.
+ * Both transports emit `method_<name>` (mqtt.ts, amqp_device_method_client.ts), which is where a name is first seen.
+ */
+function anyMethod(
+  transport: { enableMethods(done: (error?: Error) => void): void },
+  emitter: EventEmitter,
+  register: (name: string) => void,
+): Promise<void> {
+  const emit = emitter.emit.bind(emitter);
+  emitter.emit = (event: string | symbol, ...parameters: unknown[]) => {
+    const name = typeof event === 'string' && event.startsWith('method_') ? event.slice('method_'.length) : '';
+    if (name !== '' && emitter.listenerCount(event) === 0) register(name);
+    return emit(event, ...parameters);
+  };
+  return new Promise((resolve, reject) => transport.enableMethods((error) => (error ? reject(error) : resolve())));
 }
 
 function hidden(name: string): GatepostDeviceError {

@@ -30,7 +30,10 @@ const freshSeconds = 60;
  * What the SDK does not do: a signature that fails is tried again, from the identity on, as long as the token in use
  * lives; and the provider's `error`, which no transport listens to and which would end the process, is heard.
  */
-export function keysServiceProvider(sdk: Sdk, options: KeysServiceProviderOptions): AuthenticationProvider {
+export function keysServiceProvider(
+  sdk: Pick<Sdk, 'device'>,
+  options: KeysServiceProviderOptions,
+): AuthenticationProvider {
   const { services, identity, gatewayHostName, lifetimeSeconds, marginSeconds, backoff, log } = options;
   const { hub: host, deviceId, moduleId } = identity;
   let first: SignedToken | undefined = options.first;
