@@ -1,6 +1,7 @@
 import { gatewayAddressOf } from './addresses.ts';
-import type { Check, Context, Own } from './context.ts';
+import type { Check, CheckName, Context, Own } from './context.ts';
 import { defineCodes, type Finding, finder } from './findings.ts';
+import { isHubName } from './peer.ts';
 
 export const agreementCodes = defineCodes({
   agreement_ok: {
@@ -53,8 +54,9 @@ export const agreementCheck: Check = {
   needs: ['credential'],
   ownOnly: true,
   async run(context) {
-    const { own, observe, common } = context;
+    const { own, observe, common, host } = context;
     if (own === undefined) return { skippedFor: 'state' };
+    if (isHubName(host)) return { skippedFor: 'peer' };
     const onboarding = await observe.onboarding();
     if ('unknown' in onboarding) return [found('agreement_unasked', common, { reason: onboarding.unknown })];
     if ('problem' in onboarding) {
@@ -67,6 +69,19 @@ export const agreementCheck: Check = {
     return findings.length > 0 ? findings : [found('agreement_ok', common, {})];
   },
 };
+
+/**
+ * The check that tells that the device has to go elsewhere by now: what it does not reach where it goes is no fault of
+ * its own then. Undefined where it goes to the right place, or the API cannot say.
+ */
+export async function movedBy({ own, observe, host, ports }: Context): Promise<CheckName | undefined> {
+  const onboarding = own === undefined ? undefined : await observe.onboarding();
+  if (own === undefined || onboarding === undefined || !('document' in onboarding)) return undefined;
+  const now = gatewayAddressOf(onboarding.document);
+  if (now === undefined) return undefined;
+  if (now.id !== own.document.gateway.id) return 'identity';
+  return now.host !== host || now.mqtt !== ports.mqtt ? 'agreement' : undefined;
+}
 
 type Address = NonNullable<ReturnType<typeof gatewayAddressOf>>;
 

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { movedBy } from './agreement.ts';
 import type { Check } from './context.ts';
 import { defineCodes, finder } from './findings.ts';
 import { isHubName } from './peer.ts';
@@ -37,11 +38,14 @@ export const dnsCheck: Check = {
   title: 'DNS of the gateway',
   needs: ['state'],
   ownOnly: false,
-  async run({ common, host, observe }) {
+  async run(context) {
+    const { common, host, observe } = context;
     if (isHubName(host)) return { skippedFor: 'peer' };
     if (isIP(host) !== 0) return [found('dns_not_needed', common, {})];
     const resolved = await observe.addresses();
     if ('addresses' in resolved) return [found('dns_ok', common, { addresses: resolved.addresses.join(', ') })];
+    const moved = await movedBy(context);
+    if (moved !== undefined) return { skippedFor: moved };
     // EAI_AGAIN is how getaddrinfo says that no server answered.
     const isAway = resolved.code === 'EAI_AGAIN' || resolved.code === 'ETIMEOUT' || resolved.code === 'ECONNREFUSED';
     return [found(isAway ? 'dns_unavailable' : 'dns_not_found', common, { reason: resolved.code || resolved.failed })];

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
+import { movedBy } from './agreement.ts';
 import type { Check } from './context.ts';
 import { defineCodes, finder } from './findings.ts';
 import { commonNameOf } from './observe/path.ts';
@@ -42,11 +43,14 @@ export const nameCheck: Check = {
   title: "the host name in the gateway's certificate",
   needs: ['peer'],
   ownOnly: false,
-  async run({ common, host, observe }) {
+  async run(context) {
+    const { common, host, observe } = context;
     const [leaf] = await observe.sent();
     if (leaf === undefined) return { skippedFor: 'tls' };
     const names = namesOf(leaf);
     const fault = checkServerIdentity(host, leaf.toLegacyObject() as PeerCertificate);
+    const moved = fault === undefined ? undefined : await movedBy(context);
+    if (moved !== undefined) return { skippedFor: moved };
     if (fault !== undefined) {
       const values = { names: names.join(', ') || commonNameOf(leaf) || 'nobody' };
       return [isIP(host) === 0 ? found('name_mismatch', common, values) : found('name_is_address', common, values)];

@@ -1,3 +1,4 @@
+import { movedBy } from './agreement.ts';
 import type { Check, Context } from './context.ts';
 import { defineCodes, type Finding, finder } from './findings.ts';
 import type { Dialled } from './observe/network.ts';
@@ -80,6 +81,8 @@ export const portsCheck: Check = {
       dialOther(amqp),
       dialOther(websocket),
     ]);
+    const moved = 'failed' in ofMqtt ? await movedBy(context) : undefined;
+    if (moved !== undefined) return { skippedFor: moved };
     return [mqttFinding(context, ofMqtt), amqpFinding(context, ofAmqp), websocketFinding(context, ofWebsocket)];
   },
 };
