@@ -74,8 +74,9 @@ export const edgeCaCheck: Check = {
 
 function mayIssue({ common }: Context, certificate: X509Certificate): Finding[] {
   const values = { subject: named(certificate) };
-  if (!certificate.ca) return [found('edge_ca_not_ca', common, values)];
-  return extensionsOf(certificate).mayCertify === false ? [found('edge_ca_cannot_sign', common, values)] : [];
+  const { isCa, mayCertify } = extensionsOf(certificate);
+  if (!isCa) return [found('edge_ca_not_ca', common, values)];
+  return mayCertify === false ? [found('edge_ca_cannot_sign', common, values)] : [];
 }
 
 /** learn.microsoft.com/azure/iot-edge, "iot-edge-limits-and-restrictions": the CA must not be named as the gateway is. */

@@ -2,6 +2,8 @@ import type { X509Certificate } from 'node:crypto';
 
 /** What Node does not show of a certificate: its extensions as they stand there (RFC 5280, section 4.2). */
 export interface KeyExtensions {
+  /** CA:TRUE in the basic constraints. Node's `ca` also looks at the key usage. */
+  isCa: boolean;
   subjectKeyId: boolean;
   authorityKeyId: boolean;
   /** Undefined where there is no key usage at all, which allows everything. */
@@ -9,10 +11,12 @@ export interface KeyExtensions {
 }
 
 const extensionsTag = 0xa3;
+const booleanTag = 1;
 const oids = {
-  // 2.5.29.14, 2.5.29.15 and 2.5.29.35.
+  // 2.5.29.14, 2.5.29.15, 2.5.29.19 and 2.5.29.35.
   subjectKeyId: '551d0e',
   keyUsage: '551d0f',
+  basicConstraints: '551d13',
   authorityKeyId: '551d23',
 };
 
@@ -29,10 +33,18 @@ export function extensionsOf(certificate: X509Certificate): KeyExtensions {
     if (oid !== undefined && value !== undefined) found.set(oid.content.toString('hex'), value.content);
   }
   return {
+    isCa: isCa(found.get(oids.basicConstraints)),
     subjectKeyId: found.has(oids.subjectKeyId),
     authorityKeyId: found.has(oids.authorityKeyId),
     mayCertify: mayCertify(found.get(oids.keyUsage)),
   };
+}
+
+/** The first of the basic constraints is a boolean, left out where it is false. */
+function isCa(constraints: Buffer | undefined): boolean {
+  const [sequence] = constraints === undefined ? [] : children(constraints);
+  const [first] = sequence === undefined ? [] : children(sequence.content);
+  return first?.tag === booleanTag && first.content[0] !== 0;
 }
 
 /** keyCertSign is bit 5 of a bit string, the highest bit of its first byte being bit 0. */
