@@ -5,8 +5,8 @@ import { main } from './cli.ts';
 process.noDeprecation = true;
 
 const stopping = new AbortController();
-// Only `run` has something to finish; `join` ends at once, as Node does by itself.
-if (process.argv[2] === 'run') {
+// Only `run` and `agent run` have something to finish; the rest ends at once, as Node does by itself.
+if (process.argv[2] === 'run' || (process.argv[2] === 'agent' && process.argv[3] === 'run')) {
   stopOn('SIGINT', 2);
   stopOn('SIGTERM', 15);
 }

@@ -4,6 +4,7 @@ Usage
   gatepost-device join ...    fetch and check the trust and the credential of this device, once
   gatepost-device run ...     send telemetry from standard input through the gateway
   gatepost-device check ...   find out why the device does not connect, and how to cure it
+  gatepost-device agent ...   act for a host that has the Azure IoT Identity Service; no key, no join
   gatepost-device COMMAND --help
   gatepost-device --version
 
@@ -35,6 +36,10 @@ Exit codes
   12  the document or the trust bundle does not read, or is older than what is installed
   13  the peer was not the gateway: nothing was sent
   14  not possible through a gateway
+  15  agent: the services of the host are not there, refuse connections, or do not answer
+  16  agent: this user is no principal, or its key handle is not taken
+  17  agent: no identity: not provisioned, the cloud could not be asked, or a service failed
+  18  agent: could not be installed
   20  check: there are warnings, and no errors
   21  check: there are errors
 

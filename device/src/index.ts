@@ -1,3 +1,6 @@
+export { type AgentSessionOptions, connectAgent } from './agent/connect-agent.ts';
+export { type AgentConnection, type AgentOptions, agentConnection, agentIdentity } from './agent/connection.ts';
+export type { HostIdentity } from './agent/identity.ts';
 export { type ConnectOptions, connect } from './connect.ts';
 export type { OnboardingDocument, TrustBundle, TrustedRoot } from './document.ts';
 export { type DeviceErrorCode, GatepostDeviceError } from './errors.ts';

@@ -62,8 +62,8 @@ export async function openAgentSession(options: AgentSessionOptions): Promise<Se
 }
 
 /** What a session is opened from, made of what this host says of itself. Without a gateway the hub stands in its place. */
-function documentOf(
-  { identity, connectionString }: AgentConnection,
+export function documentOf(
+  { identity, connectionString }: Pick<AgentConnection, 'identity' | 'connectionString'>,
   roots: string,
   options: { port?: number | undefined; protocol?: Protocol | undefined },
 ): OnboardingDocument {
