@@ -72,16 +72,35 @@ function answer(credentials: TransportConfig, callback?: CredentialsCallback): P
   return undefined;
 }
 
+export interface Directions {
+  /** Asked before each connection, and waited for. */
+  pace: Pace | undefined;
+  isConnected(): boolean;
+  /** What the SDK makes its address from; another one after the gateway was replaced. */
+  gatewayHostName(): string;
+}
+
 /**
- * Puts the pace where each connection of the SDK begins: it asks its provider for the credentials. AMQP asks a second
- * time on the connection that then stands.
+ * Puts pace and gateway where each connection of the SDK begins: it asks its provider for the credentials. AMQP asks
+ * again on the connection that then stands.
  */
-export function paced(provider: AuthenticationProvider, pace: Pace, isConnected: () => boolean): void {
-  const ask = provider.getDeviceCredentials.bind(provider) as (callback?: CredentialsCallback) => unknown;
+export function direct(provider: AuthenticationProvider, { pace, isConnected, gatewayHostName }: Directions): void {
+  const original = provider.getDeviceCredentials.bind(provider) as (callback: CredentialsCallback) => void;
+  const ask = (callback: CredentialsCallback) =>
+    original((error, credentials) => {
+      if (error || credentials === undefined) callback(error);
+      else callback(null, { ...credentials, gatewayHostName: gatewayHostName() });
+    });
   Object.assign(provider, {
-    getDeviceCredentials(callback?: CredentialsCallback): unknown {
-      if (callback === undefined || isConnected()) return ask(callback);
-      return pace.wait(() => void ask(callback));
+    getDeviceCredentials(callback?: CredentialsCallback): Promise<TransportConfig> | undefined {
+      if (callback === undefined) {
+        return new Promise((resolve, reject) =>
+          ask((error, credentials) => (credentials === undefined ? reject(error) : resolve(credentials))),
+        );
+      }
+      if (pace === undefined || isConnected()) ask(callback);
+      else pace.wait(() => ask(callback));
+      return undefined;
     },
   });
 }

@@ -1,6 +1,6 @@
 import type { AuthenticationProvider, Message, RetryPolicy } from 'azure-iot-common';
 import type { Client, ModuleClient } from 'azure-iot-device';
-import { GatewayCertificateProvider, GatewayTokenProvider, paced } from './authentication.ts';
+import { direct, GatewayCertificateProvider, GatewayTokenProvider } from './authentication.ts';
 import type { ConnectionString } from './connection-string.ts';
 import { GatepostDeviceError } from './errors.ts';
 import { GatewayDoor, type GatewayOnlyOptions } from './gateway-door.ts';
@@ -51,7 +51,11 @@ export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient 
   const door = new GatewayDoor(gateway);
   const name = gatewayHostName(gateway, gateway.protocol);
   const provider = options.makeProvider?.(sdk, name) ?? authenticationProvider(sdk, string, name, certificate);
-  if (options.pace !== undefined) paced(provider, options.pace, () => door.isConnected);
+  direct(provider, {
+    pace: options.pace,
+    isConnected: () => door.isConnected,
+    gatewayHostName: () => gatewayHostName(door.address, door.protocol),
+  });
   const { transport, prove, onAnyMethod } = sdk.makeTransport({ provider, door, certificate, keepaliveSeconds });
   // The SDK's own helpers for uploads and module methods speak HTTPS straight to the hub: behind a gateway there is none.
   const client =

@@ -43,6 +43,11 @@ export class GatewayDoor {
     return this.peer !== undefined && this.#socket?.destroyed === false;
   }
 
+  get address(): { host: string; port: number } {
+    const { host, port } = this.#gateway;
+    return { host, port };
+  }
+
   get protocol(): Protocol {
     return this.#gateway.protocol;
   }
@@ -127,6 +132,13 @@ export class GatewayDoor {
     this.#gateway.roots = roots;
     const known = readCertificates(roots).map(fingerprint);
     if (this.peer !== undefined && !known.includes(this.peer.rootSha256)) this.#socket?.destroy();
+  }
+
+  /** Leads to another gateway from now on. The connection that stands is dropped. */
+  move({ host, port }: { host: string; port: number }): void {
+    this.#gateway.host = host;
+    this.#gateway.port = port;
+    this.#socket?.destroy();
   }
 
   /** Drops the connection without a goodbye, for a peer that does not answer. Resolves when the SDK has seen it go. */
