@@ -43,6 +43,7 @@ async function dispatch(parameters: string[], surroundings: Surroundings): Promi
   if (command === 'join') return joinCommand(rest, surroundings);
   if (command === 'run') return runCommand(rest, surroundings);
   if (command === 'check') return checkCommand(rest, surroundings);
+  if (command === 'trust') return (await import('./trust-store/command.ts')).trustCommand(rest, surroundings);
   if (command === 'agent') {
     const { agentCommand } = await import('./agent/command.ts');
     return agentCommand(rest, surroundings);

@@ -4,6 +4,7 @@ Usage
   gatepost-device join ...    fetch and check the trust and the credential of this device, once
   gatepost-device run ...     send telemetry from standard input through the gateway
   gatepost-device check ...   find out why the device does not connect, and how to cure it
+  gatepost-device trust ...   install the roots in the system's store or for one program; see and remove them
   gatepost-device agent ...   act for a host that has the Azure IoT Identity Service; no key, no join
   gatepost-device COMMAND --help
   gatepost-device --version
@@ -40,6 +41,7 @@ Exit codes
   16  agent: this user is no principal, or its key handle is not taken
   17  agent: no identity: not provisioned, the cloud could not be asked, or a service failed
   18  agent: could not be installed
+  19  trust: the system's trust store is unknown, may not be changed, or does not hold what it should
   20  check: there are warnings, and no errors
   21  check: there are errors
 
