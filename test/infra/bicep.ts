@@ -47,6 +47,8 @@ export interface BicepFile {
   resources: Deployed[];
   modules: Deployed[];
   outputs: Output[];
+  /** Names that are declared, and properties that are set, more than once: the grammar lets them pass. */
+  twice: string[];
   /** Every name that is used, with how often: declarations do not count. */
   uses: Map<string, number>;
 }
@@ -76,6 +78,7 @@ function toFile(path: string, text: string, root: Node): BicepFile {
     resources: [],
     modules: [],
     outputs: [],
+    twice: twiceIn(root),
     uses: usesIn(root),
   };
   let decorators = new Map<string, Value[]>();
@@ -178,6 +181,22 @@ function literalOf(node: Node): string | undefined {
   if (childrenOf(node).some(({ type }) => type === 'interpolation')) return undefined;
   const { text } = node;
   return text.startsWith("'''") ? text.slice(3, -3).replace(/^\r?\n/, '') : text.slice(1, -1).replace(/\\(.)/g, '$1');
+}
+
+function twiceIn(root: Node): string[] {
+  const found: string[] = [];
+  const visit = (node: Node): void => {
+    const children = childrenOf(node);
+    const isNamed = ({ type }: Node) => type === 'object_property' || /_declaration$/.test(type);
+    // Outputs have names of their own, apart from those of everything else.
+    const names = children
+      .filter(isNamed)
+      .map((child) => `${child.type === 'output_declaration' ? 'output ' : ''}${childrenOf(child)[0]?.text}`);
+    found.push(...names.filter((name, index) => names.indexOf(name) !== index));
+    for (const child of children) visit(child);
+  };
+  visit(root);
+  return found;
 }
 
 function usesIn(root: Node): Map<string, number> {

@@ -7,6 +7,7 @@ const notOfTemplates = [
   'AzureWebJobsStorage',
   'GATEPOST_LOCAL_ENDPOINTS',
   'GATEPOST_LOCAL_CA_FILE',
+  'OTEL_EXPORTER_OTLP_ENDPOINT',
   'WEBSITE_INSTANCE_ID',
   'WEBSITE_POD_NAME',
 ];
@@ -59,7 +60,7 @@ export const rolesJustified: Rule = (infra) => {
     }
   }
   const justified = Object.values(infra.roles).flatMap(({ calls }) => calls.map(({ text }) => text));
-  const made = { 'vault.ts': /\bclient\.\w+\(/g, 'hub.ts': /#sdk\.\w+\(/g, 'tables.ts': /\btable\.\w+\(/g };
+  const made = { 'vault.ts': /\bclient\.\w+\(/g, 'hub.ts': /#sdk\.\w+\(/g, 'tables.ts': /\b(?:table|service)\.\w+\(/g };
   for (const [file, pattern] of Object.entries(made)) {
     const calls = [...infra.source(`lib/azure/${file}`).matchAll(pattern)].map(([call]) => call);
     if (calls.length === 0) faults.push(`lib/azure/${file} was not understood`);

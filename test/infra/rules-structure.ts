@@ -79,6 +79,9 @@ export const nothingUnused: Rule = (infra) =>
     return [...names, ...lookedUp].filter((name) => !uses.has(name)).map((name) => `${path}: ${name} is not used`);
   });
 
+export const nothingTwice: Rule = (infra) =>
+  [...infra.files.values()].flatMap(({ path, twice }) => twice.map((name) => `${path}: ${name} stands there twice`));
+
 /** Parameters say what they are and what they may be; outputs what they are for. */
 export const everythingDescribed: Rule = (infra) =>
   [...infra.files.values()].flatMap(({ path, parameters, outputs }) => [

@@ -208,6 +208,18 @@ const rules: [promise: string, rule: Rule, broken: Record<string, Mutation>][] =
     },
   ],
   [
+    'declare nothing, and set nothing, twice',
+    structure.nothingTwice,
+    {
+      'a parameter': { path: main, find: 'var isProd', put: "param profile string = 'dev'\nvar isProd" },
+      'a setting': {
+        path: module('function-app'),
+        find: '  GATEPOST_VAULT_URL: vaultUrl\n',
+        put: '  GATEPOST_VAULT_URL: vaultUrl\n  GATEPOST_VAULT_URL: hubHostname\n',
+      },
+    },
+  ],
+  [
     'describe and bound every parameter, and describe every output',
     structure.everythingDescribed,
     {
