@@ -1,5 +1,6 @@
-import { jsonReader } from '../lib/http/get-json.ts';
+import { type GetJson, jsonReader } from '../lib/http/get-json.ts';
 import type { Authenticator } from '../lib/http/route.ts';
+import { observeCall } from '../lib/telemetry/upstream-span.ts';
 import { lazily, type Services } from './services.ts';
 
 /** A caller waits for this at most once: the keys are kept. */
@@ -10,7 +11,8 @@ export function authenticator(services: Services): Authenticator {
   const operator = lazily(async () => {
     const { operatorTokens } = await import('../lib/http/operator-token.ts');
     const { config, agent, clock } = services;
-    const getJson = jsonReader(agent, Math.min(config.upstreamTimeoutMs, tokenCheckTimeoutMs));
+    const read = jsonReader(agent, Math.min(config.upstreamTimeoutMs, tokenCheckTimeoutMs));
+    const getJson: GetJson = (url) => observeCall('Entra ID', 'read the keys of the tenant', () => read(url));
     return operatorTokens({ ...config.entra, getJson, clock });
   });
   const device = lazily(async () => {

@@ -1,10 +1,12 @@
 import { z } from 'zod';
+import type { AuditPolicy } from '../lib/audit/record.ts';
 import { credentialRequestSchema, issueCredential, whichKeySchema } from '../lib/credentials/issue.ts';
 import { rotateKey, rotationSchema } from '../lib/credentials/rotate-key.ts';
 import { readSubject } from '../lib/credentials/subject.ts';
 import type { ProblemCode } from '../lib/errors.ts';
 import { defineRoute, type Route } from '../lib/http/route.ts';
 import { idSchema } from '../lib/identity/ids.ts';
+import { count } from '../lib/telemetry/metrics.ts';
 import { credentialIssuers, hubProblems } from './policies.ts';
 import type { Services } from './services.ts';
 
@@ -35,6 +37,17 @@ const issueProblems: readonly ProblemCode[] = [
   ...hubProblems,
 ];
 
+/** Recorded before it goes out. */
+const issuing: AuditPolicy = {
+  action: 'credential.issue',
+  when: 'release',
+  subject: ({ params, body }) => ({
+    deviceId: params.deviceId,
+    moduleId: params.moduleId,
+    credential: body.credential,
+  }),
+};
+
 export function credentialsRoutes(services: Services): Route[] {
   return [
     defineRoute({
@@ -52,10 +65,12 @@ export function credentialsRoutes(services: Services): Route[] {
       bodyExample: { credential: 'key' },
       answers: { 200: { description: 'The connection string.', schema: issued, example: issuedExample } },
       problems: issueProblems,
+      audit: issuing,
       act: async ({ params: { deviceId }, body, log }) => {
         const subject = await readSubject(await services.fleet(), deviceId, null);
         const credential = issueCredential(subject, body, services.clock());
-        log.info('credential_issued', { deviceId });
+        log.info('credential_issued', { deviceId, kind: body.credential });
+        count('gatepost.credentials.issued', { kind: body.credential, route: 'issueConnectionString' });
         return { status: 200, json: credential, noStore: true };
       },
     }),
@@ -71,10 +86,12 @@ export function credentialsRoutes(services: Services): Route[] {
       bodyExample: { credential: 'key' },
       answers: { 200: { description: 'The connection string.', schema: issued, example: issuedExample } },
       problems: [...issueProblems, 'module_not_found', 'module_managed'],
+      audit: issuing,
       act: async ({ params: { deviceId, moduleId }, body, log }) => {
         const subject = await readSubject(await services.fleet(), deviceId, moduleId);
         const credential = issueCredential(subject, body, services.clock());
-        log.info('credential_issued', { deviceId, moduleId });
+        log.info('credential_issued', { deviceId, moduleId, kind: body.credential });
+        count('gatepost.credentials.issued', { kind: body.credential, route: 'issueModuleConnectionString' });
         return { status: 200, json: credential, noStore: true };
       },
     }),
@@ -96,6 +113,7 @@ export function credentialsRoutes(services: Services): Route[] {
         },
       },
       problems: ['device_not_found', 'device_is_gateway', 'credential_mismatch', 'precondition_failed', ...hubProblems],
+      audit: { action: 'key.rotate', when: 'change', subject: ({ params }) => ({ deviceId: params.deviceId }) },
       act: async ({ params: { deviceId }, body, log }) => {
         const rotation = await rotateKey(await services.fleet(), deviceId, body.key, services.newDeviceKey);
         log.info('key_rotated', { deviceId });

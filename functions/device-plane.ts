@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { AuditPolicy } from '../lib/audit/record.ts';
 import { issueSasToken, ttlSchema } from '../lib/credentials/issue.ts';
 import { readSubject } from '../lib/credentials/subject.ts';
 import { refreshDocument } from '../lib/enrollment/join.ts';
@@ -7,6 +8,7 @@ import { GatepostError, type ProblemCode } from '../lib/errors.ts';
 import { type Caller, defineRoute, type Route } from '../lib/http/route.ts';
 import { portsSchema } from '../lib/identity/gateway-record.ts';
 import { idSchema } from '../lib/identity/ids.ts';
+import { count } from '../lib/telemetry/metrics.ts';
 import { hubProblems } from './policies.ts';
 import type { Services } from './services.ts';
 
@@ -24,6 +26,14 @@ const problems: readonly ProblemCode[] = [
   ...hubProblems,
 ];
 
+/** A device renews what it has: a fault of storage shall not put it out of work, and then the log has the record. */
+const renewal: AuditPolicy = {
+  action: 'credential.refresh',
+  when: 'release',
+  otherwise: 'log',
+  subject: ({ caller }) => ownIdentity(caller),
+};
+
 /** Calls of devices with a SAS token signed by their own key; a module's token speaks for the module. */
 export function devicePlaneRoutes(services: Services): Route[] {
   return [
@@ -40,10 +50,13 @@ export function devicePlaneRoutes(services: Services): Route[] {
       params,
       answers: { 200: { description: 'The onboarding document.', schema: onboardingDocumentSchema } },
       problems,
-      act: async ({ caller }) => {
+      audit: renewal,
+      act: async ({ caller, audit }) => {
         const identity = ownIdentity(caller);
         const [fleet, trust] = await Promise.all([services.fleet(), services.trust().then(currentTrust)]);
-        const document = await refreshDocument(fleet, identity, trust);
+        const { document, credential } = await refreshDocument(fleet, identity, trust);
+        audit.note({ credential });
+        count('gatepost.credentials.issued', { kind: credential, route: 'getOnboarding' });
         return { status: 200, json: document, noStore: true };
       },
     }),
@@ -80,14 +93,18 @@ export function devicePlaneRoutes(services: Services): Route[] {
         },
       },
       problems,
-      act: async ({ caller, body }) => {
+      audit: renewal,
+      act: async ({ caller, body, audit }) => {
         const identity = ownIdentity(caller);
         const subject = await readSubject(await services.fleet(), identity.deviceId, identity.moduleId);
         const { id, hostname, ports } = subject.gateway;
+        const issued = issueSasToken(subject, { ttlSeconds: body?.ttlSeconds }, services.clock());
+        audit.note({ credential: 'sas' });
+        count('gatepost.credentials.issued', { kind: 'sas', route: 'issueSasToken' });
         return {
           status: 200,
           json: {
-            ...issueSasToken(subject, { ttlSeconds: body?.ttlSeconds }, services.clock()),
+            ...issued,
             hub: { hostname: subject.hubHostname },
             gateway: { id, hostname, ports },
           },

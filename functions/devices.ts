@@ -48,6 +48,7 @@ export function devicesRoutes(services: Services): Route[] {
       params,
       answers: { 204: { description: 'It is gone.' } },
       problems: ['device_not_found', 'device_is_gateway', 'precondition_failed', ...hubProblems],
+      audit: { action: 'device.delete', when: 'change', subject: ({ params: { deviceId } }) => ({ deviceId }) },
       act: async ({ params: { deviceId }, ifMatch, log }) => {
         await deleteDevice(await services.fleet(), deviceId, ifMatch);
         log.info('device_deleted', { deviceId });
@@ -106,6 +107,11 @@ function putRoute(services: Services): Route {
       'quota_exceeded',
       ...hubProblems,
     ],
+    audit: {
+      action: 'device.put',
+      when: 'change',
+      subject: ({ params: { deviceId }, body }) => ({ deviceId, gatewayId: body.gateway }),
+    },
     act: async ({ params: { deviceId }, body, ifMatch, ifNoneMatch, log }) => {
       const fleet = await services.fleet();
       const { view, etag, created } = await putDevice(fleet, deviceId, body, { ifMatch, ifNoneMatch });

@@ -118,6 +118,7 @@ function putRoute(services: Services): Route {
       'quota_exceeded',
       ...hubProblems,
     ],
+    audit: { action: 'gateway.put', when: 'change', subject: ({ params: { gatewayId } }) => ({ gatewayId }) },
     act: async ({ params: { gatewayId }, body, ifMatch, ifNoneMatch, log }) => {
       const fleet = await services.fleet();
       const { view, etag, created } = await putGateway(fleet, gatewayId, body, { ifMatch, ifNoneMatch });
@@ -142,6 +143,7 @@ function deleteRoute(services: Services): Route {
     query: z.strictObject({ orphan: z.stringbool({ truthy: ['true'], falsy: ['false'] }).default(false) }),
     answers: { 204: { description: 'It is gone.' } },
     problems: ['gateway_not_found', 'gateway_has_children', 'precondition_failed', ...hubProblems],
+    audit: { action: 'gateway.delete', when: 'change', subject: ({ params: { gatewayId } }) => ({ gatewayId }) },
     act: async ({ params: { gatewayId }, query, ifMatch, log }) => {
       await deleteGateway(await services.fleet(), gatewayId, { orphan: query.orphan, ifMatch });
       log.info('gateway_deleted', { gatewayId });

@@ -54,7 +54,7 @@ function getReadiness(services: Services): Route {
     tag: 'Operation',
     access: {
       plane: 'operator',
-      roles: ['Fleet.Read', 'Trust.Read', 'Fleet.Provision', 'Trust.Manage', 'Credential.Issue'],
+      roles: ['Fleet.Read', 'Trust.Read', 'Fleet.Provision', 'Trust.Manage', 'Credential.Issue', 'Audit.Read'],
     },
     answers: {
       200: { description: 'All of them answer.', schema: readiness, example },

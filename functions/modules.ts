@@ -41,6 +41,7 @@ export function modulesRoutes(services: Services): Route[] {
         'quota_exceeded',
         ...hubProblems,
       ],
+      audit: { action: 'module.put', when: 'change', subject: ({ params }) => ({ ...params }) },
       act: async ({ params: { deviceId, moduleId }, log }) => {
         const { created, view } = await putModule(await services.fleet(), deviceId, moduleId);
         log.info('module_put', { deviceId, moduleId, status: created ? 201 : 200 });
@@ -72,6 +73,7 @@ export function modulesRoutes(services: Services): Route[] {
       params,
       answers: { 204: { description: 'It is gone.' } },
       problems: ['module_not_found', 'module_managed', ...hubProblems],
+      audit: { action: 'module.delete', when: 'change', subject: ({ params }) => ({ ...params }) },
       act: async ({ params: { deviceId, moduleId }, log }) => {
         await deleteModule(await services.fleet(), deviceId, moduleId);
         log.info('module_deleted', { deviceId, moduleId });

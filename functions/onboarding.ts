@@ -3,6 +3,7 @@ import { onboard, onboardInputSchema } from '../lib/enrollment/onboard.ts';
 import { currentTrust, onboardingDocumentSchema } from '../lib/enrollment/onboarding-document.ts';
 import { defineRoute, type Route } from '../lib/http/route.ts';
 import { idSchema } from '../lib/identity/ids.ts';
+import { count } from '../lib/telemetry/metrics.ts';
 import { fleetWriters, hubProblems } from './policies.ts';
 import type { Services } from './services.ts';
 
@@ -39,10 +40,29 @@ export function onboardingRoutes(services: Services): Route[] {
         'quota_exceeded',
         ...hubProblems,
       ],
-      act: async ({ params: { deviceId }, body, log }) => {
+      audit: {
+        action: 'device.onboard',
+        when: 'change',
+        subject: ({ params: { deviceId }, body }) => ({
+          deviceId,
+          gatewayId: body.gateway,
+          credential: body.credential,
+        }),
+      },
+      // It gives credentials out too, but needs no role of that name.
+      limit: 'caller',
+      act: async ({ params: { deviceId }, body, log, audit }) => {
         const [fleet, trust] = await Promise.all([services.fleet(), services.trust().then(currentTrust)]);
-        const { created, document } = await onboard(fleet, deviceId, body, trust);
-        log.info('device_onboarded', { deviceId, gatewayId: body.gateway, status: created ? 201 : 200 });
+        const { created, document, credential } = await onboard(fleet, deviceId, body, trust);
+        audit.note({ credential });
+        log.info('device_onboarded', {
+          deviceId,
+          gatewayId: body.gateway,
+          kind: credential,
+          status: created ? 201 : 200,
+        });
+        count('gatepost.onboardings', { created });
+        count('gatepost.credentials.issued', { kind: credential, route: 'onboardDevice' });
         return { status: created ? 201 : 200, json: document, noStore: true };
       },
     }),

@@ -114,6 +114,7 @@ function importRoot(services: Services): Route {
       'upstream_timeout',
       'upstream_refused',
     ],
+    audit: { action: 'root.import', when: 'change', subject: ({ body }) => ({ root: body.name }) },
     act: async ({ body, log }) => {
       const { roots } = await services.trust();
       const { record, created } = await roots.importRoot(body);
@@ -183,6 +184,7 @@ function deleteRoot(services: Services): Route {
     params,
     answers: { 204: { description: 'It is gone.' } },
     problems: ['root_not_found', 'upstream_throttled', 'upstream_unavailable', 'upstream_timeout', 'upstream_refused'],
+    audit: { action: 'root.delete', when: 'change', subject: ({ params }) => ({ root: params.name }) },
     act: async ({ params: { name: wanted }, log }) => {
       await (await services.trust()).roots.deleteRoot(wanted);
       log.info('root_deleted', { root: wanted });

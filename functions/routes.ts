@@ -1,4 +1,5 @@
 import type { Route } from '../lib/http/route.ts';
+import { auditRoutes } from './audit.ts';
 import { credentialsRoutes } from './credentials.ts';
 import { devicePlaneRoutes } from './device-plane.ts';
 import { devicesRoutes } from './devices.ts';
@@ -25,6 +26,7 @@ export function allRoutes(services: Services): Route[] {
     ...credentialsRoutes(services),
     ...joinRoutes(services),
     ...devicePlaneRoutes(services),
+    ...auditRoutes(services),
     ...openApiRoutes(() => routes),
   ];
   return routes;

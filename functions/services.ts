@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import type { Agent } from 'node:https';
+import type { AuditLog } from '../lib/audit/log.ts';
 import { managedIdentity, type TokenCredential } from '../lib/azure/credential.ts';
 import { azureAgent } from '../lib/azure/transport.ts';
 import { type Config, loadConfig } from '../lib/config.ts';
 import type { JoinTokens } from '../lib/enrollment/join-tokens.ts';
 import type { DeviceKeys } from '../lib/http/device-key-cache.ts';
 import type { Fleet } from '../lib/identity/fleet.ts';
+import type { Limiter } from '../lib/limits/limiter.ts';
 import { Redacted } from '../lib/redacted.ts';
-import type { Table } from '../lib/table.ts';
+import type { Table, Tables } from '../lib/table.ts';
 import { createLog, describeError, type Log } from '../lib/telemetry.ts';
 import type { TrustService } from '../lib/trust/service.ts';
 
@@ -20,6 +22,8 @@ export interface Probes {
 
 /** Longer than a healthy service ever takes, shorter than a prober waits. */
 const probeTimeoutMs = 3_000;
+/** What stands before and behind a call must not take as long as the call itself. */
+const guardTimeoutMs = 3_000;
 
 /** What the routes work with. Everything that loads an SDK or opens a connection is made on first use, once. */
 export interface Services {
@@ -43,6 +47,10 @@ export interface Services {
   fleet(): Promise<Fleet>;
   joinTokens(): Promise<JoinTokens>;
   newDeviceKey(): Redacted;
+  audit(): Promise<AuditLog>;
+  limits(): Promise<Limiter>;
+  /** What the limiter keeps, for the daily purge. */
+  limitTable(): Promise<Table>;
 }
 
 /** Builds the services from app settings. Throws where a setting is missing or wrong; opens nothing. */
@@ -55,10 +63,12 @@ export function createServices(environment: Record<string, string | undefined>):
   // The worker takes what is written to the console into the host's log.
   const log = createLog((level, line) => console[level](line));
 
-  const tables = lazily(async () => {
+  const tablesWithin = (upstreamTimeoutMs: number) => async (): Promise<Tables> => {
     const { tableClient } = await import('../lib/azure/tables.ts');
-    return tableClient({ config, agent, credential });
-  });
+    return tableClient({ config: { ...config, upstreamTimeoutMs }, agent, credential });
+  };
+  const tables = lazily(tablesWithin(config.upstreamTimeoutMs));
+  const guardTables = lazily(tablesWithin(Math.min(config.upstreamTimeoutMs, guardTimeoutMs)));
   const table = async (name: string) => (await tables())(name);
   const probes = lazily(async (): Promise<Probes> => {
     const [{ probeVault }, { probeTables }, { probeHost }] = await Promise.all([
@@ -105,6 +115,15 @@ export function createServices(environment: Record<string, string | undefined>):
     const { joinTokens: over } = await import('../lib/enrollment/join-tokens.ts');
     return over({ table: await table('gatepostjointokens'), clock, randomBytes });
   });
+  const audit = lazily(async () => {
+    const [{ auditLog }, open] = await Promise.all([import('../lib/audit/log.ts'), guardTables()]);
+    return auditLog(open);
+  });
+  const limitTable = lazily(async () => (await guardTables())('gatepostlimits'));
+  const limits = lazily(async () => {
+    const { limiter } = await import('../lib/limits/limiter.ts');
+    return limiter({ limits: config.limits, table: limitTable, clock, log });
+  });
   // As the hub makes them: 32 bytes.
   const newDeviceKey = () => new Redacted(randomBytes(32).toString('base64'));
   return {
@@ -121,6 +140,9 @@ export function createServices(environment: Record<string, string | undefined>):
     fleet,
     joinTokens,
     newDeviceKey,
+    audit,
+    limits,
+    limitTable,
   };
 }
 

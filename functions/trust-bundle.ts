@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { GatepostError } from '../lib/errors.ts';
 import { type Answer, defineRoute, type Route } from '../lib/http/route.ts';
+import { count } from '../lib/telemetry/metrics.ts';
 import type { Bundle } from '../lib/trust/bundle.ts';
 import { fingerprint } from '../lib/trust/certificate.ts';
 import { type BundleFormat, contentTypes, encode, negotiate } from '../lib/trust/encodings.ts';
@@ -121,6 +122,7 @@ function getTrustBundleRoot(services: Services): Route {
 
 async function answerOf(current: Bundle, format: BundleFormat, stale: boolean): Promise<Answer> {
   const { body, contentType, etag } = await encode(current, format);
+  count('gatepost.bundle.fetches', { sequence: current.sequence, format });
   return {
     status: 200,
     body,

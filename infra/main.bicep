@@ -103,6 +103,26 @@ param gatewayCacheSeconds int = 60
 @maxValue(60000)
 param upstreamTimeoutMs int = 10000
 
+@description('Days for which the audit log is kept at least; it is deleted by whole months.')
+@minValue(1)
+@maxValue(3650)
+param auditRetentionDays int = 365
+
+@description('Calls a minute for one device: its own, and those for its credentials. 0: no limit.')
+@minValue(0)
+@maxValue(1000000)
+param deviceCallsPerMinute int = 120
+
+@description('Calls a minute of one operator that give out credentials. 0: no limit.')
+@minValue(0)
+@maxValue(1000000)
+param callerCallsPerMinute int = 1200
+
+@description('Attempts a minute to redeem a join token from one address. 0: no limit.')
+@minValue(0)
+@maxValue(1000000)
+param joinsPerMinute int = 600
+
 @description('Days for which logs are kept.')
 @minValue(30)
 @maxValue(730)
@@ -283,6 +303,10 @@ module app 'modules/function-app.bicep' = {
     trustCheckSeconds: trustCheckSeconds
     gatewayCacheSeconds: gatewayCacheSeconds
     upstreamTimeoutMs: upstreamTimeoutMs
+    auditRetentionDays: auditRetentionDays
+    deviceCallsPerMinute: deviceCallsPerMinute
+    callerCallsPerMinute: callerCallsPerMinute
+    joinsPerMinute: joinsPerMinute
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpConcurrency: httpConcurrency

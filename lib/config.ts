@@ -15,6 +15,12 @@ export interface Config {
   gatewayCacheSeconds: number;
   /** Milliseconds that one call to an Azure service may take. */
   upstreamTimeoutMs: number;
+  /** Days for which the audit log is kept at least; it goes by whole months. */
+  auditRetentionDays: number;
+  /** Calls in a minute over all instances, 0 for no limit: for one device, of one operator, from one address. */
+  limits: { device: number; caller: number; address: number };
+  /** Where spans and metrics go by OTLP over HTTP: the base URL of a collector. */
+  otlpEndpoint: string | undefined;
   storage: { connectionString: Redacted } | { tableServiceUri: string };
   /** Client id of the user-assigned identity; undefined uses the system-assigned one. */
   identityClientId: string | undefined;
@@ -34,7 +40,7 @@ export class InvalidConfigError extends Error {
   override readonly name = 'InvalidConfigError';
 }
 
-const seconds = (fallback: number, least: number, most: number) =>
+const wholeNumber = (fallback: number, least: number, most: number) =>
   z.coerce.number().int().min(least).max(most).default(fallback);
 
 const hostname = z.string().regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/i, 'a host name, without https:// and port');
@@ -44,10 +50,16 @@ const settings = z.object({
   GATEPOST_VAULT_URL: z.url({ protocol: /^https$/ }).transform((value) => value.replace(/\/+$/, '')),
   GATEPOST_ENTRA_ISSUER: z.url({ protocol: /^https$/ }).transform((value) => value.replace(/\/+$/, '')),
   GATEPOST_ENTRA_AUDIENCE: z.string().transform((value) => value.split(',').map((each) => each.trim())),
-  GATEPOST_REFRESH_HINT_SECONDS: seconds(3600, 1, 30 * 86_400),
-  GATEPOST_TRUST_CHECK_SECONDS: seconds(30, 0, 86_400),
-  GATEPOST_GATEWAY_CACHE_SECONDS: seconds(60, 0, 86_400),
-  GATEPOST_UPSTREAM_TIMEOUT_MS: seconds(10_000, 100, 60_000),
+  GATEPOST_REFRESH_HINT_SECONDS: wholeNumber(3600, 1, 30 * 86_400),
+  GATEPOST_TRUST_CHECK_SECONDS: wholeNumber(30, 0, 86_400),
+  GATEPOST_GATEWAY_CACHE_SECONDS: wholeNumber(60, 0, 86_400),
+  GATEPOST_UPSTREAM_TIMEOUT_MS: wholeNumber(10_000, 100, 60_000),
+  // Read by the daily timer purgeRecords: infra/ sets it.
+  GATEPOST_AUDIT_RETENTION_DAYS: wholeNumber(365, 1, 3650),
+  GATEPOST_LIMIT_DEVICE_PER_MINUTE: wholeNumber(120, 0, 1_000_000),
+  GATEPOST_LIMIT_CALLER_PER_MINUTE: wholeNumber(1200, 0, 1_000_000),
+  GATEPOST_LIMIT_JOIN_PER_MINUTE: wholeNumber(600, 0, 1_000_000),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z.url({ protocol: /^https?$/ }).optional(),
   AzureWebJobsStorage: z.string().min(1).optional(),
   AzureWebJobsStorage__tableServiceUri: z.url({ protocol: /^https$/ }).optional(),
   AZURE_CLIENT_ID: z.string().min(1).optional(),
@@ -83,6 +95,13 @@ export function loadConfig(environment: Record<string, string | undefined>): Con
     trustCheckSeconds: set.GATEPOST_TRUST_CHECK_SECONDS,
     gatewayCacheSeconds: set.GATEPOST_GATEWAY_CACHE_SECONDS,
     upstreamTimeoutMs: set.GATEPOST_UPSTREAM_TIMEOUT_MS,
+    auditRetentionDays: set.GATEPOST_AUDIT_RETENTION_DAYS,
+    limits: {
+      device: set.GATEPOST_LIMIT_DEVICE_PER_MINUTE,
+      caller: set.GATEPOST_LIMIT_CALLER_PER_MINUTE,
+      address: set.GATEPOST_LIMIT_JOIN_PER_MINUTE,
+    },
+    otlpEndpoint: set.OTEL_EXPORTER_OTLP_ENDPOINT,
     storage: storageOf(set),
     identityClientId: set.AZURE_CLIENT_ID,
     trustManagerClientId: set.GATEPOST_TRUST_MANAGER_CLIENT_ID ?? set.AZURE_CLIENT_ID,

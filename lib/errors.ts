@@ -8,6 +8,7 @@ export const problems = {
   length_required: { status: 411, title: 'The body came without a Content-Length' },
   payload_too_large: { status: 413, title: 'The body is larger than this call accepts' },
   precondition_failed: { status: 412, title: 'The resource has changed since it was read' },
+  rate_limited: { status: 429, title: 'Too many calls of this caller, or for this device' },
   // Who calls
   token_missing: { status: 401, title: 'A bearer token is needed' },
   token_invalid: { status: 401, title: 'The bearer token is not valid here' },
@@ -72,6 +73,8 @@ export interface GatepostErrorOptions {
   /** The private cause: logged by name and code, never sent. */
   cause?: unknown;
   errors?: ProblemField[];
+  /** Why, in one word of few: logged and counted, never sent. */
+  reason?: string;
   /** Seconds after which the same call may be repeated; sent as Retry-After. */
   retryAfterSeconds?: number;
 }
@@ -83,6 +86,7 @@ export class GatepostError extends Error {
   readonly detail: string;
   readonly errors: ProblemField[] | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly reason: string | undefined;
 
   constructor(code: ProblemCode, detail: string, options: GatepostErrorOptions = {}) {
     super(`${code}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
@@ -90,6 +94,7 @@ export class GatepostError extends Error {
     this.detail = detail;
     this.errors = options.errors;
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.reason = options.reason;
   }
 
   get status(): number {

@@ -8,6 +8,16 @@ export interface LogFields {
   caller?: string;
   durationMs?: number;
   clientRequestId?: string;
+  invocationId?: string;
+  /** The trace that the request belongs to: 32 hexadecimal digits. */
+  correlationId?: string;
+  limit?: string;
+  outcome?: string;
+  throttled?: number;
+  /** Why a join failed: for operators, never for whoever tried. */
+  reason?: string;
+  action?: string;
+  phase?: string;
   deviceId?: string;
   moduleId?: string;
   gatewayId?: string;
@@ -15,13 +25,20 @@ export interface LogFields {
   kind?: string;
   daysLeft?: number;
   sha256?: string;
-  sequence?: number;
+  sequence?: number | string;
   upstream?: string;
   operation?: string;
   upstreamStatus?: number;
   attempt?: number;
   waitMs?: number;
   count?: number;
+  /** A metric's name and its sums over about a minute: see telemetry/metrics.ts, where its other dimensions are, too. */
+  metric?: string;
+  sum?: number;
+  min?: number;
+  max?: number;
+  created?: string;
+  format?: string;
   /** Name and code of an unexpected error, and the place in the source that threw it: never its message. */
   errorName?: string;
   errorCode?: string;
@@ -52,6 +69,14 @@ const allowed: ReadonlySet<string> = new Set<keyof LogFields>([
   'caller',
   'durationMs',
   'clientRequestId',
+  'invocationId',
+  'correlationId',
+  'limit',
+  'outcome',
+  'throttled',
+  'reason',
+  'action',
+  'phase',
   'deviceId',
   'moduleId',
   'gatewayId',
@@ -66,6 +91,12 @@ const allowed: ReadonlySet<string> = new Set<keyof LogFields>([
   'attempt',
   'waitMs',
   'count',
+  'metric',
+  'sum',
+  'min',
+  'max',
+  'created',
+  'format',
   'errorName',
   'errorCode',
   'errorAt',
@@ -106,7 +137,12 @@ function presentable(fields: LogFields): Record<string, string | number> {
   for (const [name, value] of Object.entries(fields) as [string, unknown][]) {
     if (!allowed.has(name)) continue;
     if (typeof value === 'number') shown[name] = value;
-    if (typeof value === 'string') shown[name] = secretShapes.test(value) ? '[redacted]' : value.slice(0, longest);
+    if (typeof value === 'string') shown[name] = presentableText(value);
   }
   return shown;
+}
+
+/** A text as it may be written down: nothing that looks like a credential, and not too long. */
+export function presentableText(value: string): string {
+  return secretShapes.test(value) ? '[redacted]' : value.slice(0, longest);
 }

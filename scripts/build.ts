@@ -9,6 +9,13 @@ import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 const groups: Readonly<Record<string, readonly string[]>> = {
   'azure-sdk': ['@azure/identity', '@azure/keyvault-secrets', '@azure/keyvault-certificates', '@azure/data-tables'],
   'azure-iothub': ['azure-iothub/dist/registry.js'],
+  opentelemetry: [
+    '@opentelemetry/sdk-trace-base',
+    '@opentelemetry/sdk-metrics',
+    '@opentelemetry/resources',
+    '@opentelemetry/exporter-trace-otlp-http',
+    '@opentelemetry/exporter-metrics-otlp-http',
+  ],
   x509: ['reflect-metadata', '@peculiar/x509'],
 };
 

@@ -34,6 +34,12 @@ export const appRoles: readonly AppRole[] = [
     'Issue credentials',
     'Issues connection strings and join tokens, and rolls keys of devices.',
   ),
+  role(
+    '7b0d5b3c-5f0f-4a0b-9b51-0c8a4f1f7c2e',
+    'Audit.Read',
+    'Read the audit log',
+    'Reads who changed what, and to whom credentials were given.',
+  ),
 ];
 
 /** What a factory needs to bring its devices online. `Fleet.Provision` includes `Fleet.Read`. */

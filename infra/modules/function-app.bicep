@@ -80,6 +80,26 @@ param gatewayCacheSeconds int
 @maxValue(60000)
 param upstreamTimeoutMs int
 
+@description('Days for which the audit log is kept at least; it is deleted by whole months.')
+@minValue(1)
+@maxValue(3650)
+param auditRetentionDays int
+
+@description('Calls a minute for one device: its own, and those for its credentials. 0: no limit.')
+@minValue(0)
+@maxValue(1000000)
+param deviceCallsPerMinute int
+
+@description('Calls a minute of one operator that give out credentials. 0: no limit.')
+@minValue(0)
+@maxValue(1000000)
+param callerCallsPerMinute int
+
+@description('Attempts a minute to redeem a join token from one address. 0: no limit.')
+@minValue(0)
+@maxValue(1000000)
+param joinsPerMinute int
+
 @description('Memory of an instance, in MB.')
 @allowed([
   512
@@ -127,6 +147,10 @@ var settings = {
   GATEPOST_TRUST_CHECK_SECONDS: string(trustCheckSeconds)
   GATEPOST_GATEWAY_CACHE_SECONDS: string(gatewayCacheSeconds)
   GATEPOST_UPSTREAM_TIMEOUT_MS: string(upstreamTimeoutMs)
+  GATEPOST_AUDIT_RETENTION_DAYS: string(auditRetentionDays)
+  GATEPOST_LIMIT_DEVICE_PER_MINUTE: string(deviceCallsPerMinute)
+  GATEPOST_LIMIT_CALLER_PER_MINUTE: string(callerCallsPerMinute)
+  GATEPOST_LIMIT_JOIN_PER_MINUTE: string(joinsPerMinute)
   GATEPOST_TRUST_MANAGER_CLIENT_ID: trustManagerClientId
   AZURE_CLIENT_ID: apiIdentityClientId
   AzureWebJobsStorage__credential: 'managedidentity'

@@ -1,5 +1,6 @@
 import type { TokenCredential } from '@azure/identity';
 import type { Config } from '../config.ts';
+import { observeCall } from '../telemetry/upstream-span.ts';
 
 export type { TokenCredential };
 
@@ -16,8 +17,10 @@ export function managedIdentity(config: Pick<Config, 'identityClientId'>): Token
   };
   return {
     getToken: async (scopes, options) => {
-      made ??= credential();
-      return (await made).getToken(scopes, options);
+      const asked = made ?? credential();
+      made = asked;
+      // Clients keep their tokens: it is asked only when there is none that is good.
+      return observeCall('Entra ID', 'get a token', async () => (await asked).getToken(scopes, options));
     },
   };
 }

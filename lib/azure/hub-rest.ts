@@ -3,6 +3,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import https from 'node:https';
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { GatepostError } from '../errors.ts';
+import { currentTraceparent } from '../telemetry/activity.ts';
+import { type Observed, observeCall } from '../telemetry/upstream-span.ts';
 import { HubError, readRefusal } from './hub-error.ts';
 
 /** The part of `TokenCredential` of @azure/identity that is used here. */
@@ -74,17 +76,30 @@ export class HubRestClient {
   setOptions(): void {}
 
   /** One operation with its retries. Throws {@link HubError}. */
-  async call(
+  call(
     method: string,
     path: string,
     headers: Record<string, string | number> = {},
     body?: unknown,
+  ): Promise<{ body: unknown; response: HubResponse }> {
+    return observeCall('IoT Hub', operationOf(method, path), (observed) =>
+      this.#withRetries(method, path, headers, body, observed),
+    );
+  }
+
+  async #withRetries(
+    method: string,
+    path: string,
+    headers: Record<string, string | number>,
+    body: unknown,
+    observed: Observed,
   ): Promise<{ body: unknown; response: HubResponse }> {
     const deadline = this.#options.now() + this.#options.timeoutMs;
     const bare = path.split('?')[0] ?? path;
     const state = { faults: 0, throttles: 0, tokenRefreshed: false, uncertain: false };
     for (;;) {
       const outcome = await this.#attempt(method, path, withRealEtag(method, headers, body), body, deadline);
+      observed.answered(outcome instanceof HubError ? (outcome.failure ?? 'failed') : outcome.status);
       if (!(outcome instanceof HubError) && outcome.status < 400) return readAnswer(outcome, method, bare);
       const refusal = outcome instanceof HubError ? undefined : readRefusal(outcome.text);
       const error =
@@ -102,6 +117,7 @@ export class HubRestClient {
             });
       const wait = this.#waitBeforeRetry(error, state);
       if (wait === undefined || this.#options.now() + wait >= deadline) throw error;
+      observed.retrying(wait);
       if (wait > 0) await this.#options.sleep(wait);
     }
   }
@@ -158,6 +174,7 @@ export class HubRestClient {
     timeoutMs: number,
   ): Promise<Attempt> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+    const traceparent = currentTraceparent();
     return new Promise((resolve, reject) => {
       const request = https.request(
         {
@@ -169,6 +186,7 @@ export class HubRestClient {
             ...headers,
             'User-Agent': this.#options.userAgent,
             'Request-Id': randomUUID(),
+            ...(traceparent === undefined ? {} : { traceparent }),
             ...(payload === undefined ? {} : { 'Content-Length': payload.byteLength }),
           },
           signal: AbortSignal.timeout(timeoutMs),
@@ -211,6 +229,12 @@ export class HubRestClient {
     this.#asking = undefined;
     return got.token;
   }
+}
+
+/** The method and the path without its ids, which are of unlimited number. */
+function operationOf(method: string, path: string): string {
+  const bare = path.split('?')[0] ?? path;
+  return `${method} ${bare.replace(/^\/(devices|twins)\/(?!query$)[^/]+/, '/$1/{id}').replace(/(\/modules)\/[^/]+/, '$1/{id}')}`;
 }
 
 function rejection(signal: AbortSignal): Promise<never> {

@@ -1,4 +1,5 @@
 import { GatepostError } from '../errors.ts';
+import { type Observed, observeCall } from '../telemetry/upstream-span.ts';
 
 /** One call to an Azure service, as a person would name it in a fault report. */
 export interface UpstreamCall<T> {
@@ -62,20 +63,29 @@ const firstBackoffMs = 200;
 export function upstream(options: UpstreamOptions): Upstream {
   const { service, timeoutMs, waitBudgetMs = defaultBudgetMs, random = Math.random } = options;
   const wait = options.wait ?? ((ms) => new Promise<void>((resolve) => setTimeout(resolve, ms)));
-  return async ({ operation, repeatable, attempt }) => {
+  const withRetries = async <T>(
+    { operation, repeatable, attempt }: UpstreamCall<T>,
+    observed: Observed,
+  ): Promise<T> => {
     let waited = 0;
     for (let tries = 0; ; tries += 1) {
       const outcome = await tryOnce(attempt, timeoutMs);
-      if ('value' in outcome) return outcome.value;
+      if ('value' in outcome) {
+        observed.answered(200);
+        return outcome.value;
+      }
       const { fault } = outcome;
       if (fault instanceof GatepostError) throw fault;
+      observed.answered(fault.status ?? fault.name);
       const retryable = tries < retriesFor(fault, repeatable);
       const pause = fault.retryAfterMs ?? firstBackoffMs * 2 ** tries * (0.5 + random());
       if (!retryable || waited + pause > waitBudgetMs) throw problemOf(service, operation, fault, pause);
+      observed.retrying(pause);
       await wait(pause);
       waited += pause;
     }
   };
+  return (call) => observeCall(service, call.operation, (observed) => withRetries(call, observed));
 }
 
 async function tryOnce<T>(

@@ -7,6 +7,7 @@ import { GatepostError } from '../errors.ts';
 import { toPem } from '../trust/certificate.ts';
 import type { AuthorityMaterial } from '../trust/material.ts';
 import type { RootStore, RootTags } from '../trust/root-store.ts';
+import { traceparentPolicy } from './traceparent-policy.ts';
 import { type Upstream, UpstreamStatusError, upstream } from './upstream.ts';
 
 export interface VaultOptions {
@@ -232,7 +233,8 @@ function hasStatus(error: unknown, status: number): boolean {
 }
 
 // Retries are counted in one place: upstream.ts.
-const clientOptions = (agent: Agent) => ({ agent, retryOptions: { maxRetries: 0 } }) as object;
+const clientOptions = (agent: Agent) =>
+  ({ agent, retryOptions: { maxRetries: 0 }, additionalPolicies: [traceparentPolicy] }) as object;
 
 async function secretClient({ config, agent, credential }: VaultOptions): Promise<SecretClient> {
   const { SecretClient } = await import('@azure/keyvault-secrets');

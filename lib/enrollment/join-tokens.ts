@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type CredentialKind, credentialKindSchema } from '../credentials/issue.ts';
 import { GatepostError } from '../errors.ts';
 import { Redacted } from '../redacted.ts';
-import type { Entity, Table } from '../table.ts';
+import { type Entity, removeAll, type Table } from '../table.ts';
 
 /** What a join token lets its bearer fetch, once. */
 export interface Grant {
@@ -22,6 +22,8 @@ export interface JoinTokens {
   look(token: string): Promise<HeldGrant>;
   /** Uses the token up; throws `join_token_invalid` where another call was first. */
   consume(held: HeldGrant): Promise<void>;
+  /** Deletes up to `limit` tokens, used or not, that expired before an instant. Answers how many. */
+  purge(before: Date, limit: number): Promise<number>;
 }
 
 export interface HeldGrant extends Grant {
@@ -76,8 +78,10 @@ export function joinTokens({ table, clock, randomBytes }: JoinTokensOptions): Jo
       const keys = keysOf(token);
       const found = await table.get(keys.partitionKey, keys.rowKey);
       const stored = found === undefined ? undefined : storedSchema.safeParse(found.entity).data;
-      if (found === undefined || stored === undefined || !tokenPattern.test(token)) throw joinTokenInvalid();
-      if (stored.redemption !== undefined || stored.expiresAt <= clock()) throw joinTokenInvalid();
+      if (!tokenPattern.test(token)) throw joinTokenInvalid('malformed');
+      if (found === undefined || stored === undefined) throw joinTokenInvalid('unknown');
+      if (stored.redemption !== undefined) throw joinTokenInvalid('used');
+      if (stored.expiresAt <= clock()) throw joinTokenInvalid('expired');
       const { hubHostname, deviceId, generationId, moduleId, credential } = stored;
       const grant = { hubHostname, deviceId, generationId, moduleId: moduleId ?? null, credential };
       return { ...grant, entity: found.entity, etag: found.etag };
@@ -96,18 +100,23 @@ export function joinTokens({ table, clock, randomBytes }: JoinTokensOptions): Jo
         if (fault === undefined) return;
         const now = await table.get(entity.partitionKey, entity.rowKey);
         if (now?.entity.redemption === redemption) return;
-        if (now === undefined || now.entity.redemption !== undefined) throw joinTokenInvalid();
+        if (now === undefined || now.entity.redemption !== undefined) throw joinTokenInvalid('used_meanwhile');
         if (fault !== 'changed') throw fault;
         current = now.etag;
       }
-      throw joinTokenInvalid();
+      throw joinTokenInvalid('used_meanwhile');
+    },
+
+    async purge(before, limit) {
+      const old = await table.before('expiresAt', before, limit);
+      return removeAll(table, old);
     },
   };
 }
 
-/** Wrong, used, expired and foreign tokens are told apart for nobody. */
-export function joinTokenInvalid(): GatepostError {
-  return new GatepostError('join_token_invalid', 'Ask the operator for a new join token.');
+/** Wrong, used, expired and foreign tokens are told apart for nobody who tries: the reason is for the log. */
+export function joinTokenInvalid(reason: string): GatepostError {
+  return new GatepostError('join_token_invalid', 'Ask the operator for a new join token.', { reason });
 }
 
 /** Two digits of the hash spread the tokens over 256 partitions. */

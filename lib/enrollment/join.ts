@@ -9,19 +9,8 @@ import { readSubject, type Subject } from '../credentials/subject.ts';
 import { GatepostError } from '../errors.ts';
 import type { Fleet } from '../identity/fleet.ts';
 import type { Redacted } from '../redacted.ts';
-import { defaultJoinTtlSeconds, type JoinTokens, joinTokenInvalid } from './join-tokens.ts';
+import { defaultJoinTtlSeconds, type Grant, type JoinTokens, joinTokenInvalid } from './join-tokens.ts';
 import { type OnboardingDocument, onboardingDocument, type Trust } from './onboarding-document.ts';
-
-/** The onboarding document of a device or module that stands behind its gateway already. */
-export async function readDocument(
-  fleet: Fleet,
-  identity: { deviceId: string; moduleId: string | null },
-  request: (subject: Subject) => CredentialRequest,
-  trust: Trust,
-): Promise<OnboardingDocument> {
-  const subject = await readSubject(fleet, identity.deviceId, identity.moduleId);
-  return documentOf(fleet, subject, request(subject), trust);
-}
 
 export interface JoinTokenInput {
   ttlSeconds?: number | undefined;
@@ -47,17 +36,20 @@ export async function issueJoinToken(
 /**
  * Redeems a join token: the document is made first and the token used up last, so that a fault on the way costs no token
  * and of many concurrent calls exactly one gets an answer. Throws `join_token_invalid` and nothing that tells why.
+ *
+ * @param record is called just before the token is used up; what it throws costs no token either.
  */
 export async function redeemJoinToken(
   fleet: Fleet,
   tokens: JoinTokens,
   token: string,
   trust: () => Promise<Trust>,
+  record: (grant: Grant) => Promise<void>,
 ): Promise<OnboardingDocument> {
   const held = await tokens.look(token);
-  if (held.hubHostname !== fleet.registry.hostname) throw joinTokenInvalid();
+  if (held.hubHostname !== fleet.registry.hostname) throw joinTokenInvalid('other_hub');
   const subject = await readSubject(fleet, held.deviceId, held.moduleId).catch(foreign);
-  if (subject.device.generationId !== held.generationId) throw joinTokenInvalid();
+  if (subject.device.generationId !== held.generationId) throw joinTokenInvalid('device_made_anew');
   const bundle = await trust();
   let document: OnboardingDocument;
   try {
@@ -65,6 +57,7 @@ export async function redeemJoinToken(
   } catch (error) {
     return foreign(error);
   }
+  await record(held);
   await tokens.consume(held);
   return document;
 }
@@ -74,12 +67,10 @@ export async function refreshDocument(
   fleet: Fleet,
   identity: { deviceId: string; moduleId: string | null },
   trust: Trust,
-): Promise<OnboardingDocument> {
-  return readDocument(fleet, identity, (subject) => shortLived(subject), trust);
-}
-
-function shortLived(subject: Subject): CredentialRequest {
-  return { credential: subject.authentication.type === 'sas' ? 'sas' : 'x509' };
+): Promise<{ document: OnboardingDocument; credential: CredentialKind }> {
+  const subject = await readSubject(fleet, identity.deviceId, identity.moduleId);
+  const credential = subject.authentication.type === 'sas' ? 'sas' : 'x509';
+  return { document: documentOf(fleet, subject, { credential }, trust), credential };
 }
 
 function documentOf(fleet: Fleet, subject: Subject, request: CredentialRequest, trust: Trust): OnboardingDocument {
@@ -89,6 +80,6 @@ function documentOf(fleet: Fleet, subject: Subject, request: CredentialRequest, 
 
 /** Faults of a service are told as they are; whatever is the matter with the device is not the bearer's to know. */
 function foreign(error: unknown): never {
-  if (error instanceof GatepostError && error.status < 500) throw joinTokenInvalid();
+  if (error instanceof GatepostError && error.status < 500) throw joinTokenInvalid(error.code);
   throw error;
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import {
+  type CredentialKind,
   credentialKindSchema,
   defaultCredential,
   issueCredential,
@@ -42,7 +43,7 @@ export async function onboard(
   deviceId: string,
   input: OnboardInput,
   trust: Trust,
-): Promise<{ created: boolean; document: OnboardingDocument }> {
+): Promise<{ created: boolean; document: OnboardingDocument; credential: CredentialKind }> {
   requireSense(deviceId, input);
   const linked = await linkDevice<DeviceRecord>(fleet, deviceId, input, {
     read: () => fleet.registry.device(deviceId),
@@ -65,7 +66,8 @@ export async function onboard(
   };
   const kind = input.credential ?? defaultCredential(device.authentication);
   const credential = issueCredential(subject, { credential: kind, ttlSeconds: input.ttlSeconds }, fleet.clock());
-  return { created: linked.created, document: onboardingDocument({ ...subject, credential, trust }) };
+  const document = onboardingDocument({ ...subject, credential, trust });
+  return { created: linked.created, document, credential: kind };
 }
 
 /** What can be told from the body alone. */

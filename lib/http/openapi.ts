@@ -6,6 +6,7 @@ import {
   type ZodOpenApiResponsesObject,
 } from 'zod-openapi';
 import { type ProblemCode, problems } from '../errors.ts';
+import { isLimited } from '../limits/policy.ts';
 import type { AnswerDescription, Route } from './route.ts';
 
 const problemSchema = z
@@ -65,6 +66,7 @@ export function problemsOf(route: Route): ProblemCode[] {
       ...everywhere,
       ...(route.body === undefined ? [] : withBody),
       ...ofPlane[route.access.plane],
+      ...(isLimited(route) ? (['rate_limited'] as const) : []),
       ...route.problems,
     ]),
   ];

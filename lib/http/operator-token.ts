@@ -34,6 +34,7 @@ const roleNames: ReadonlySet<string> = new Set<Role>([
   'Fleet.Read',
   'Fleet.Provision',
   'Credential.Issue',
+  'Audit.Read',
 ]);
 
 /**

@@ -1,13 +1,23 @@
 import { z } from 'zod';
+import type { AuditLog } from '../audit/log.ts';
+import type { AuditPolicy } from '../audit/record.ts';
+import { type AuditTrail, noTrail, resultOf, Trail } from '../audit/trail.ts';
 import { GatepostError, type ProblemCode } from '../errors.ts';
+import type { Limiter } from '../limits/limiter.ts';
+import { isLimited, limitsOf } from '../limits/policy.ts';
+import { type Activity, failSpan, runActivity } from '../telemetry/activity.ts';
+import { tellMetrics } from '../telemetry/metrics.ts';
+import { parentOf } from '../telemetry/trace-context.ts';
 import { createLog, describeError, type Log, type LogLevel } from '../telemetry.ts';
 import { readJsonBody } from './body.ts';
-import { noneMatchHits } from './conditional.ts';
 import { parsePart } from './parse.ts';
 import { type HttpAnswer, problemAnswer } from './problem.ts';
+import { pathParams, queryOf } from './request-parts.ts';
+import { respond } from './respond.ts';
+import { isStrict } from './strict.ts';
 
 /** The app roles of this API. */
-export type Role = 'Trust.Read' | 'Trust.Manage' | 'Fleet.Read' | 'Fleet.Provision' | 'Credential.Issue';
+export type Role = 'Trust.Read' | 'Trust.Manage' | 'Fleet.Read' | 'Fleet.Provision' | 'Credential.Issue' | 'Audit.Read';
 
 /**
  * Who may call a route. An operator needs any one of `roles`. A device is the one of the path's `{deviceId}`, a module that
@@ -41,6 +51,8 @@ export interface RouteRequest<P, Q, B> {
   ifMatch?: string;
   ifNoneMatch?: string;
   log: Log;
+  /** The record of this call: see the route's `audit`. */
+  audit: AuditTrail;
 }
 
 /** What a route answers. */
@@ -90,6 +102,13 @@ export interface RouteDefinition<P extends z.ZodObject, Q extends z.ZodObject, B
   answers: Readonly<Record<number, AnswerDescription>>;
   /** Beyond those that every route of its plane can give. */
   problems: readonly ProblemCode[];
+  /** How it is recorded: every route that changes something or gives a credential out has one. */
+  audit?: AuditPolicy;
+  /**
+   * `caller`: its calls count against the limit of the operator, though it needs not the role Credential.Issue. Routes that need
+   * it, those of devices and the redeeming of join tokens are counted without being told.
+   */
+  limit?: 'caller' | undefined;
   act(request: RouteRequest<z.output<P>, z.output<Q>, z.output<B>>): Promise<Answer>;
 }
 
@@ -108,6 +127,15 @@ export interface HttpRequestLike {
 /** The part of the invocation context of `@azure/functions` that is used. */
 export interface InvocationLike extends Record<LogLevel, (...args: unknown[]) => void> {
   invocationId: string;
+  /** Empty where the host does no tracing. */
+  traceContext?: { traceParent?: string | undefined } | undefined;
+}
+
+/** What stands between a caller that is proven and what a route does. Each is made on first use. */
+export interface Guards {
+  limits(): Promise<Limiter>;
+  audit(): Promise<AuditLog>;
+  clock(): Date;
 }
 
 /** What an authenticator may look at. `params` are the path's, not yet validated. */
@@ -157,37 +185,57 @@ export function defineRoute<
   return definition as unknown as Route;
 }
 
-/** The handler of a route: authenticate, parse, act, respond. It never throws. */
-export function serve(route: Route, authenticate: Authenticator): Handler {
+/**
+ * The handler of a route: authenticate, count, parse, record, act, record, respond. It never throws. A route that is
+ * counted or recorded cannot be served without guards.
+ */
+export function serve(route: Route, authenticate: Authenticator, guards?: Guards): Handler {
   const bodyOptional = route.body?.safeParse(undefined).success === true;
-  return async (request, context) => {
+  if (guards === undefined && route.audit !== undefined) throw new TypeError(`Route ${route.name}: nobody records it.`);
+  return (request, context) => {
     const clientRequestId = sanitizedId(request.headers.get('x-ms-client-request-id'));
-    const log = createLog((level, line) => context[level](line), {
-      route: route.name,
-      ...(clientRequestId === undefined ? {} : { clientRequestId }),
+    const { invocationId } = context;
+    const base = { route: route.name, invocationId, ...(clientRequestId === undefined ? {} : { clientRequestId }) };
+    const log = (correlationId: string) => createLog((level, line) => context[level](line), { ...base, correlationId });
+    const parent = parentOf(context.traceContext?.traceParent, request.headers.get('traceparent'));
+    return runActivity({ name: route.name, parent, attributes: base, log }, async (activity) => {
+      const served = { route, authenticate, guards, bodyOptional, request, invocationId, activity };
+      const answer = await run(served).catch((error: unknown) => {
+        report(activity, error);
+        return problemAnswer(error, invocationId);
+      });
+      activity.span.setAttribute('status', answer.status);
+      answer.headers['x-content-type-options'] = 'nosniff';
+      answer.headers['x-ms-request-id'] = invocationId;
+      answer.headers['gatepost-correlation-id'] = activity.span.spanContext().traceId;
+      if (clientRequestId !== undefined) answer.headers['x-ms-client-request-id'] = clientRequestId;
+      if (request.method === 'HEAD') delete answer.body;
+      tellMetrics(activity.log);
+      return answer;
     });
-    const answer = await run(route, authenticate, bodyOptional, request, log).catch((error: unknown) => {
-      report(log, error);
-      return problemAnswer(error, context.invocationId);
-    });
-    answer.headers['x-content-type-options'] = 'nosniff';
-    answer.headers['x-ms-request-id'] = context.invocationId;
-    if (clientRequestId !== undefined) answer.headers['x-ms-client-request-id'] = clientRequestId;
-    if (request.method === 'HEAD') delete answer.body;
-    return answer;
   };
 }
 
-async function run(
-  route: Route,
-  authenticate: Authenticator,
-  bodyOptional: boolean,
-  request: HttpRequestLike,
-  log: Log,
-): Promise<HttpAnswer> {
+/** One request on its way through {@link run}. */
+interface Served {
+  route: Route;
+  authenticate: Authenticator;
+  guards: Guards | undefined;
+  bodyOptional: boolean;
+  request: HttpRequestLike;
+  invocationId: string;
+  activity: Activity;
+}
+
+async function run(served: Served): Promise<HttpAnswer> {
+  const { route, authenticate, guards, bodyOptional, request, activity } = served;
   const { headers } = request;
   const params = pathParams(route, request.params);
-  const caller = await authenticate(route.access, { headers, params, log });
+  const caller = await authenticate(route.access, { headers, params, log: activity.log });
+  if (guards !== undefined && isLimited(route)) {
+    const limits = await guards.limits();
+    for (const limit of limitsOf(route, caller, params, headers)) await limits.take(limit);
+  }
 
   const url = new URL(request.url);
   const parsed = {
@@ -198,18 +246,49 @@ async function run(
   const ifMatch = headers.get('if-match');
   const ifNoneMatch = headers.get('if-none-match');
 
-  const answer = await route.act({
-    method: request.method as Method,
-    ...parsed,
-    caller,
-    headers,
-    url,
-    ...(ifMatch === null ? {} : { ifMatch }),
-    ...(ifNoneMatch === null ? {} : { ifNoneMatch }),
-    log: callerLog(log, caller),
-  });
+  const log = callerLog(activity.log, caller);
+  const answer = await recorded(served, caller, log, parsed, (audit) =>
+    route.act({
+      method: request.method as Method,
+      ...parsed,
+      caller,
+      headers,
+      url,
+      ...(ifMatch === null ? {} : { ifMatch }),
+      ...(ifNoneMatch === null ? {} : { ifNoneMatch }),
+      log,
+      audit,
+    }),
+  );
 
   return respond(answer, request.method, ifNoneMatch ?? undefined);
+}
+
+/** Does what the route does, between what its audit policy wants to be recorded. */
+async function recorded(
+  { route, guards, invocationId, activity }: Served,
+  caller: Caller,
+  log: Log,
+  parsed: { params: unknown; body: unknown },
+  act: (audit: AuditTrail) => Promise<Answer>,
+): Promise<Answer> {
+  const { audit: policy } = route;
+  if (policy === undefined || guards === undefined) return act(noTrail);
+  const correlationId = activity.span.spanContext().traceId;
+  const { audit, clock } = guards;
+  const trail = new Trail({ policy, audit, caller, correlationId, requestId: invocationId, clock, log });
+  const subject = policy.subject({ ...parsed, caller });
+  if (policy.when === 'change') await trail.begin(subject);
+  else trail.note(subject);
+  let answer: Answer;
+  try {
+    answer = await act(trail);
+  } catch (error) {
+    await trail.end(resultOf(error));
+    throw error;
+  }
+  await trail.end({ outcome: 'succeeded', status: answer.status });
+  return answer;
 }
 
 async function parseBody(route: Route, optional: boolean, request: HttpRequestLike): Promise<unknown> {
@@ -218,80 +297,29 @@ async function parseBody(route: Route, optional: boolean, request: HttpRequestLi
   return parsePart(route.body, value, 'body');
 }
 
-function respond(answer: Answer, method: string, ifNoneMatch: string | undefined): HttpAnswer {
-  const headers: Record<string, string> = { 'cache-control': 'no-store', ...answer.headers };
-  if (answer.noStore === true) headers['cache-control'] = 'no-store';
-  const etag = headers.etag;
-  const isRead = method === 'GET' || method === 'HEAD';
-  if (isRead && answer.status === 200 && etag !== undefined && noneMatchHits(ifNoneMatch, etag)) {
-    delete headers['content-type'];
-    return { status: 304, headers };
-  }
-  if (answer.json !== undefined) {
-    headers['content-type'] ??= 'application/json; charset=utf-8';
-    return { status: answer.status, headers, body: JSON.stringify(answer.json) };
-  }
-  return { status: answer.status, headers, ...(answer.body === undefined ? {} : { body: answer.body }) };
-}
-
-/** The host decodes every escape of a route value but `%2F` (ASP.NET Core keeps it, so that it splits no segment). */
-function pathParams(route: Route, given: Record<string, string>): Record<string, string> {
-  const names = Object.keys(route.params?.shape ?? {});
-  return Object.fromEntries(names.map((name) => [name, (given[name] ?? '').replace(/%2f/gi, '/')]));
-}
-
-/** A repeated key is refused, since the host and its front ends do not agree on what it means. */
-function queryOf(url: URL): Record<string, string> {
-  const query: Record<string, string> = {};
-  for (const [name, value] of url.searchParams) {
-    // The platform's own parameter for a function key: no business of any route.
-    if (name === 'code') continue;
-    if (Object.hasOwn(query, name)) {
-      const errors = [{ pointer: `query/${name}`, detail: 'Give this parameter once.' }];
-      throw new GatepostError('invalid_request', `query/${name}: give this parameter once.`, { errors });
-    }
-    query[name] = value;
-  }
-  return query;
-}
-
 function callerLog(log: Log, caller: Caller): Log {
   if (caller.plane === 'operator') return log.with({ plane: 'operator', caller: caller.objectId });
   if (caller.plane === 'device') return log.with({ plane: 'device', caller: caller.deviceId });
   return log;
 }
 
-function report(log: Log, error: unknown): void {
+function report({ log, span }: Activity, error: unknown): void {
+  failSpan(span, error instanceof GatepostError ? error.code : 'unexpected_error');
   if (!(error instanceof GatepostError)) {
     log.error('unexpected_error', describeError(error));
     return;
   }
   const cause = error.cause === undefined ? {} : describeError(error.cause);
-  if (error.status >= 500) log.warn('failed', { code: error.code, status: error.status, ...cause });
-  else log.info('refused', { code: error.code, status: error.status });
+  const told = {
+    code: error.code,
+    status: error.status,
+    ...(error.reason === undefined ? {} : { reason: error.reason }),
+  };
+  if (error.status >= 500) log.warn('failed', { ...told, ...cause });
+  else log.info('refused', told);
 }
 
 /** An id that a caller chose is echoed and logged only where it is plainly an id. */
 function sanitizedId(value: string | null): string | undefined {
   return value !== null && /^[\w.:-]{1,64}$/.test(value) ? value : undefined;
-}
-
-function isStrict(schema: z.core.$ZodType): boolean {
-  const def = (schema as z.core.$ZodTypes)._zod.def;
-  switch (def.type) {
-    case 'object':
-      return def.catchall?._zod.def.type === 'never';
-    case 'union':
-      return def.options.every(isStrict);
-    case 'optional':
-    case 'nullable':
-    case 'default':
-    case 'prefault':
-    case 'readonly':
-      return isStrict(def.innerType);
-    case 'pipe':
-      return isStrict(def.in);
-    default:
-      return false;
-  }
 }

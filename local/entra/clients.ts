@@ -11,7 +11,7 @@ export interface EntraClient {
 }
 
 const rolesByName = {
-  operator: ['Trust.Read', 'Trust.Manage', 'Fleet.Read', 'Fleet.Provision', 'Credential.Issue'],
+  operator: ['Trust.Read', 'Trust.Manage', 'Fleet.Read', 'Fleet.Provision', 'Credential.Issue', 'Audit.Read'],
   factory: ['Fleet.Read', 'Fleet.Provision', 'Credential.Issue', 'Trust.Read'],
   reader: ['Fleet.Read', 'Trust.Read'],
   nobody: [],

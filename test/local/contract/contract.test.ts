@@ -89,7 +89,7 @@ describe('npm start', () => {
     const claims = JSON.parse(Buffer.from(local.operatorToken.split('.')[1] ?? '', 'base64url').toString());
     expect(claims.exp - Date.now() / 1000).toBeGreaterThan(7.9 * 3600);
     expect(claims.exp - Date.now() / 1000).toBeLessThan(8.1 * 3600);
-    const roles = ['Credential.Issue', 'Fleet.Provision', 'Fleet.Read', 'Trust.Manage', 'Trust.Read'];
+    const roles = ['Audit.Read', 'Credential.Issue', 'Fleet.Provision', 'Fleet.Read', 'Trust.Manage', 'Trust.Read'];
     expect([...claims.roles].sort()).toEqual(roles);
   });
 

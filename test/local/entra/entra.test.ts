@@ -60,7 +60,7 @@ describe('a client with its secret', () => {
       azpacr: '1',
       oid: operator.objectId,
       sub: operator.objectId,
-      roles: ['Trust.Read', 'Trust.Manage', 'Fleet.Read', 'Fleet.Provision', 'Credential.Issue'],
+      roles: ['Trust.Read', 'Trust.Manage', 'Fleet.Read', 'Fleet.Provision', 'Credential.Issue', 'Audit.Read'],
     });
     expect(payload.uti).toMatch(/^[\w-]{22}$/);
     // Entra ID dates tokens back by five minutes and gives them an hour from now.
