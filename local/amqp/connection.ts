@@ -8,6 +8,7 @@ import rhea, {
   type Message,
   type Receiver,
   type Sender,
+  type Session,
 } from 'rhea';
 import type { Fault } from '../kit/faults.ts';
 import type { ClientConnection } from '../mqtt/clients.ts';
@@ -59,7 +60,7 @@ export class AmqpConnection implements ClientConnection {
     Object.assign(container.sasl_server_mechanisms, saslMechanisms(this.#principal));
     const link = { autoaccept: false, credit_window: 0, treat_modified_as_released: false };
     const frames = { max_frame_size: frameBytes, idle_time_out: idleMs, channel_max: 8191 };
-    const settings = { ...frames, sender_options: link, receiver_options: link };
+    const settings = { ...frames, tcp_no_delay: true, sender_options: link, receiver_options: link };
     this.#connection = container.create_connection(settings as object as ConnectionOptions);
     this.#listen();
     const timer = setTimeout(() => stream.destroy(), openMs);
@@ -258,8 +259,16 @@ export class AmqpConnection implements ClientConnection {
     }
   }
 
+  /** From the inside out, as the library under edgeHub does (Azure/azure-amqp, AmqpSession.cs, CloseLinks). */
   #close(reason?: AmqpCondition): void {
-    this.#connection.close(reason && plain(reason));
+    const error = reason && plain(reason);
+    const sessions = new Set<Session>();
+    this.#connection.each_link((link: Link) => {
+      link.close(error);
+      sessions.add(link.session);
+    });
+    for (const session of sessions) session.close();
+    this.#connection.close(error);
   }
 }
 
