@@ -16,7 +16,7 @@ export function billOfMaterials(
   files: readonly AppFile[],
 ): string {
   const reference = `pkg:npm/${app.name}@${app.version}`;
-  const byPath = new Map(packages.map((each) => [each.path, each]));
+  const byKey = new Map(packages.map((each) => [`${each.name}@${each.version}`, each]));
   const needed = new Set(packages.flatMap(({ dependsOn }) => dependsOn));
   const bill = {
     metadata: {
@@ -36,11 +36,14 @@ export function billOfMaterials(
     },
     components: packages.map(component),
     dependencies: [
-      { ref: reference, dependsOn: packages.filter(({ path }) => !needed.has(path)).map(purl) },
+      {
+        ref: reference,
+        dependsOn: packages.filter(({ name, version }) => !needed.has(`${name}@${version}`)).map(purl),
+      },
       ...packages.map((each) => ({
         ref: purl(each),
         dependsOn: each.dependsOn
-          .map((path) => byPath.get(path))
+          .map((key) => byKey.get(key))
           .filter((found) => found !== undefined)
           .map(purl),
       })),

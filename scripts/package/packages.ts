@@ -10,7 +10,7 @@ export interface BundledPackage {
   integrity: string;
   /** Its folder, such as `node_modules/zod`. */
   path: string;
-  /** Folders of those among the bundled packages that it depends on. */
+  /** Those among the bundled packages that it depends on, as `name@version`. */
   dependsOn: string[];
 }
 
@@ -34,14 +34,27 @@ const allowedLicenses = ['MIT', 'ISC', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clau
 export function bundledPackages(inputs: readonly string[], lockFile: string): BundledPackage[] {
   const lock = (JSON.parse(readFileSync(lockFile, 'utf8')) as { packages: Record<string, LockEntry> }).packages;
   const paths = [...new Set(inputs.map(packagePath).filter((path) => path !== undefined))].sort();
-  return paths.map((path) => {
+  const found = paths.map((path) => {
     const name = nameOf(path);
     const { version, license, integrity, ...entry } = lock[path] ?? failed(`The lock file has no ${path}.`);
     if (license === undefined || !isAllowed(license)) failed(`${name} ${version} has the license ${license}.`);
     if (integrity === undefined) failed(`The lock file has no integrity of ${name} ${version}.`);
     const wanted = { ...entry.dependencies, ...entry.optionalDependencies, ...entry.peerDependencies };
-    const found = Object.keys(wanted).map((dependency) => resolve(path, dependency, lock));
-    return { name, version, license, integrity, path, dependsOn: found.filter((each) => paths.includes(each)).sort() };
+    const dependencies = Object.keys(wanted).map((dependency) => resolve(path, dependency, lock));
+    const dependsOn = dependencies
+      .filter((each) => paths.includes(each))
+      .map((each) => `${nameOf(each)}@${lock[each]?.version}`);
+    return { name, version, license, integrity, path, dependsOn };
+  });
+  return merged(found);
+}
+
+/** The same version may be installed in several folders: it is one package all the same. */
+function merged(packages: readonly BundledPackage[]): BundledPackage[] {
+  const copies = Map.groupBy(packages, ({ name, version }) => `${name}@${version}`);
+  return [...copies.values()].map((same) => {
+    const dependsOn = [...new Set(same.flatMap((each) => each.dependsOn))].sort();
+    return { ...(same[0] as BundledPackage), dependsOn };
   });
 }
 

@@ -71,6 +71,30 @@ function textsIn(value: Value): string[] {
   return Array.isArray(value) ? value.flatMap(textsIn) : [written(value)];
 }
 
+/** A hub or a vault that is brought is not made anew, and gets its roles where it is. */
+export const broughtIsUsed: Rule = (infra) => {
+  const { modules, variables } = fileOf(infra, 'main.bicep');
+  return ['Hub', 'Vault'].flatMap((what) => {
+    const [own, access] = [`own${what}`, what.toLowerCase()].map((name) => modules.find((each) => each.name === name));
+    const [lower, id] = [what.toLowerCase(), `existing${what}ResourceId`];
+    const wanted: Record<string, [found: string | undefined, wanted: string]> = {
+      'is made where none is brought': [own?.condition, `(hasOwn${what})`],
+      'is brought by its id': [written(variables.get(`hasOwn${what}`)), `empty(${id})`],
+      'is found in its group': [
+        access === undefined ? undefined : written(at(access.body, 'scope')),
+        `resourceGroup(${lower}SubscriptionId, ${lower}ResourceGroupName)`,
+      ],
+      'has the name of its id': [
+        /last\(.*\)/.exec(written(variables.get(`${lower}Name`)))?.[0],
+        `last(split(${id}, '/'))`,
+      ],
+    };
+    return Object.entries(wanted)
+      .filter(([, [found, expected]]) => found !== expected)
+      .map(([promise, [found]]) => `it does not hold that a ${lower} ${promise}: ${found}`);
+  });
+};
+
 /** What is declared is used: the compiler warns of what is not. */
 export const nothingUnused: Rule = (infra) =>
   [...infra.files.values()].flatMap(({ path, parameters, variables, resources, uses }) => {

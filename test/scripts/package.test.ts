@@ -1,8 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { unzipSync } from 'fflate';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bundledPackages } from '../../scripts/package/packages.ts';
@@ -71,6 +72,19 @@ describe('the package', () => {
   });
 });
 
+describe('npm run package', () => {
+  it('leaves the zip, the same as a folder for azd, and the bill of materials in dist/', () => {
+    const printed = execFileSync(process.execPath, ['scripts/package.ts'], { encoding: 'utf8' });
+    expect(printed).toMatch(/^dist\/gatepost\.zip: \d\.\d\d MB, .* code of \d+ packages\n$/);
+    expect(Buffer.compare(readFileSync('dist/gatepost.zip'), zip)).toBe(0);
+    const files = readdirSync('dist/app', { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    expect(files.map(({ parentPath, name }) => relative('dist/app', join(parentPath, name))).sort()).toEqual(
+      Object.keys(unpacked).sort(),
+    );
+    expect(readFileSync('dist/sbom.cdx.json', 'utf8')).toBe(contentOf('sbom.cdx.json'));
+  });
+});
+
 describe('the bill of materials', () => {
   it('is CycloneDX 1.6, and its references lead to components of it', () => {
     expect(bill).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.6' });
@@ -132,7 +146,24 @@ describe('a package of the bundle', () => {
     const inputs = ['lib/x.ts', 'node_modules/a/index.js', 'node_modules/a/node_modules/@s/b/x/y.js', '<stdin>'];
     const found = bundledPackages(inputs, lock);
     expect(found.map(({ name, version }) => `${name} ${version}`)).toEqual(['a 1.0.0', '@s/b 2.0.0']);
-    expect(found[0]?.dependsOn).toEqual(['node_modules/a/node_modules/@s/b']);
+    expect(found[0]?.dependsOn).toEqual(['@s/b@2.0.0']);
+  });
+
+  it('is one, where the same version is installed in two folders', () => {
+    const b = { version: '1.0.0', license: 'MIT', integrity };
+    const lock = lockOf({
+      'node_modules/a': { ...b, dependencies: { b: '1', c: '1' } },
+      'node_modules/a/node_modules/b': b,
+      'node_modules/c': { ...b, dependencies: { b: '1' } },
+      'node_modules/c/node_modules/b': { ...b, dependencies: { a: '1' } },
+    });
+    const inputs = ['a', 'a/node_modules/b', 'c', 'c/node_modules/b'].map((path) => `node_modules/${path}/index.js`);
+    const found = bundledPackages(inputs, lock).map(({ name, dependsOn }) => [name, dependsOn]);
+    expect(found).toEqual([
+      ['a', ['b@1.0.0', 'c@1.0.0']],
+      ['b', ['a@1.0.0']],
+      ['c', ['b@1.0.0']],
+    ]);
   });
 
   it.each(['GPL-3.0-only', 'UNLICENSED', 'MIT AND GPL-2.0-only', undefined])('is refused under %s', (license) => {

@@ -101,7 +101,7 @@ describe('an app registration that is there', () => {
   it('is one, where two set it up at the same time', async () => {
     await Promise.all([setUp(), setUp()]);
     expect([double.applications.length, double.servicePrincipals.length]).toEqual([2, 2]);
-    expect(rolesOf(operatorId)).toHaveLength(5);
+    expect(rolesOf(operatorId)).toHaveLength(appRoles.length);
     expect(await setUp()).toEqual([]);
   });
 
@@ -129,7 +129,7 @@ describe('an app registration that is there', () => {
       preAuthorizedApplications: [portal, { appId: azureCli }],
     });
     expect(made?.identifierUris).toHaveLength(2);
-    expect(rolesOf(operatorId)).toHaveLength(5);
+    expect(rolesOf(operatorId)).toHaveLength(appRoles.length);
   });
 
   it('is opened again where a role was switched off, and closed where its service principal gave tokens to anybody', async () => {
