@@ -5,7 +5,15 @@ import { type CloudOptions, IdentityManager, type Provisioning } from './identit
 import { identitydRoutes, identitydVersions } from './identityd.ts';
 import { KeyStore } from './key-store.ts';
 import { keydRoutes, keydVersions } from './keyd.ts';
-import { checkPrincipals, type Grant, type Principal, readGrants, readPrincipals, readTables } from './principals.ts';
+import {
+  ConfigError,
+  checkPrincipals,
+  type Grant,
+  type Principal,
+  readGrants,
+  readPrincipals,
+  readTables,
+} from './principals.ts';
 import { type Caller, ServiceError, type ServiceName, type ServiceRoute } from './routing.ts';
 import { type Mischief, UnixService } from './unix-http.ts';
 
@@ -221,6 +229,10 @@ class Double implements IdentityService {
     const { config = {}, principals = [], grants = [] } = this.#options;
     const tables = (folder: string | undefined) => (folder === undefined ? [] : readTables(folder));
     const found = checkPrincipals([...principals, ...readPrincipals(tables(config.identityd))]);
+    const hubOnly = found.find(({ idtype }) => idtype?.some((type) => type !== 'local'));
+    if (this.#provisioning.source === 'none' && hubOnly !== undefined) {
+      throw new ConfigError(`${hubOnly.name}: idtype "module" and "device" need provisioning other than "none"`);
+    }
     const keyGrants = [...grants, ...readGrants(tables(config.keyd))];
     this.#certGrants = [...grants, ...readGrants(tables(config.certd))];
     this.#keyGrants = keyGrants;

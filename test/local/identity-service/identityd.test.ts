@@ -250,6 +250,11 @@ test('an unprovisioned device has no identity', async () => {
   expect(body).toEqual({ source: 'none' });
 });
 
+test('an unprovisioned device can have no principals that need the hub', async () => {
+  const principals = [{ uid: agentUid, name: agentName, idtype: ['module' as const] }];
+  await expect(host.services({ provisioning: { source: 'none' }, principals })).rejects.toThrow(/provisioning/);
+});
+
 test('a principal file that appears makes a module, and one that goes takes it away', async () => {
   const folder = host.folder();
   const services = await host.start('press-16', { principals: [], config: { identityd: folder }, debounceMs: 20 });
