@@ -52,7 +52,8 @@ Options
   --cert FILE, --key FILE, --key-passphrase-file FILE
                   of a device that authenticates with X.509, as for run
   --gateway HOST[:PORT]
-                  look at this gateway without any state: name, ports, TLS, chain
+                  look at this gateway without any state: name, ports,
+                  TLS, chain
   --ca FILE       the roots to trust then (PEM)
   --json          for machines: one JSON object, described by
                   docs/check-report.schema.json

@@ -7,20 +7,23 @@ export interface TableOptions {
 }
 
 const width = 80;
-const indent = 20;
+/** Of what is said below a finding. */
+const indent = 8;
+/** Where the findings stand, behind how bad they are and which check they are of. */
+const column = 22;
 const marks = { ok: 'ok', info: 'info', warning: 'WARNING', error: 'ERROR', skipped: '-' } as const;
 const colours = { ok: 32, info: 36, warning: 33, error: 31, skipped: 2 } as const;
 
-/** The report for people: 80 columns, but for commands that do not fold and names that are longer. */
+type Paint = (text: string, colour: number) => string;
+
+/** The report for people: 80 columns, but for what cannot be folded, such as a long path in a command. */
 export function renderTable(report: CheckReport, options: TableOptions): string[] {
-  const paint = (text: string, colour: number) => (options.colour ? `\u001b[${colour}m${text}\u001b[0m` : text);
-  const lines: string[] = [heading(report), ''];
-  for (const check of report.checks) {
-    const mark = paint(marks[check.result].padEnd(8), colours[check.result]);
-    lines.push(`${mark}${check.name.padEnd(indent - 8)}${lead(check)}`.trimEnd());
-    lines.push(...body(check, options, paint));
-  }
-  return [...lines, '', ...closing(report)];
+  const paint: Paint = (text, colour) => (options.colour ? `\u001b[${colour}m${text}\u001b[0m` : text);
+  const rows = report.checks.flatMap((check) => [
+    ...(check.result === 'skipped' ? [head(check, 'skipped', paint) + skipped(check)] : []),
+    ...check.findings.flatMap((finding) => row(check, finding, options, paint)),
+  ]);
+  return [heading(report), '', ...rows, '', ...closing(report)];
 }
 
 function heading({ gateway, device }: CheckReport): string {
@@ -28,45 +31,42 @@ function heading({ gateway, device }: CheckReport): string {
   return `gatepost-device check: ${who}${gateway === null ? 'no gateway known' : `${gateway.host}:${gateway.port}`}`;
 }
 
-function lead({ result, because, title }: CheckResult): string {
-  if (result === 'skipped')
-    return because === null ? `${title}: not looked at` : `not looked at: ${because} comes first`;
-  return title;
+function head({ name }: CheckResult, result: CheckResult['result'], paint: Paint): string {
+  return `${paint(marks[result].padEnd(indent), colours[result])}${name.padEnd(column - indent)}`;
 }
 
-function body(
-  check: CheckResult,
-  { verbose }: TableOptions,
-  paint: (text: string, colour: number) => string,
-): string[] {
-  return check.findings.flatMap((finding) => {
-    const isFault = finding.severity === 'error' || finding.severity === 'warning';
-    const cause = hanging(finding.cause, '');
-    if (!isFault)
-      return [...cause, ...(verbose || check.name === 'tls' ? details(finding) : []), ...more(finding, verbose)];
-    return [pad(paint(finding.code, colours[finding.severity])), ...cause, ...details(finding), ...advice(finding)];
-  });
+function skipped({ because }: CheckResult): string {
+  return because === null ? 'not looked at' : `not looked at: ${because} comes first`;
 }
 
-function more(finding: ReportedFinding, verbose: boolean): string[] {
-  return verbose ? command(finding) : finding.severity === 'info' ? hanging(finding.cure, '') : [];
+function row(check: CheckResult, finding: ReportedFinding, { verbose }: TableOptions, paint: Paint): string[] {
+  const { severity, code, cause } = finding;
+  const front = head(check, severity, paint);
+  if (severity === 'error' || severity === 'warning') {
+    return [front + paint(code, colours[severity]), ...below(cause), ...details(finding), ...advice(finding)];
+  }
+  const [first = '', ...rest] = fold(cause, width - column);
+  const lines = [front + first, ...rest.map((line) => ' '.repeat(column) + line)];
+  // What the gateway sent is worth reading in any case.
+  if (verbose || code === 'tls_ok') lines.push(...details(finding));
+  return verbose ? [...lines, ...advice(finding)] : lines;
 }
 
-function details(finding: ReportedFinding): string[] {
-  return [
-    ...finding.details.flatMap((each) =>
-      hanging(each.trimStart(), ' '.repeat(each.length - each.trimStart().length + 2)),
-    ),
-    ...finding.likely.flatMap((each, at) => hanging(`${at + 1}. ${each}`, '  ')),
-  ];
+function details({ details: seen, likely }: ReportedFinding): string[] {
+  return [...seen, ...likely.map((each, at) => `${at + 1}. ${each}`)].flatMap(below);
 }
 
-function advice(finding: ReportedFinding): string[] {
-  return [...hanging(`Cure: ${finding.cure}`, ''), ...command(finding)];
+function advice({ cure, command }: ReportedFinding): string[] {
+  const [first = '', ...rest] = foldCommand(command);
+  return [...below(`Cure: ${cure}`), ...[`See:  ${first}`, ...rest.map((line) => `      ${line}`)].map(shifted)];
 }
 
-function command(finding: ReportedFinding): string[] {
-  return foldCommand(finding.command).map((line, at) => pad(at === 0 ? `See:  ${line}` : `      ${line}`));
+function below(text: string): string[] {
+  return fold(text, width - indent).map(shifted);
+}
+
+function shifted(line: string): string {
+  return ' '.repeat(indent) + line;
 }
 
 function closing({ firstCause, severity, checks }: CheckReport): string[] {
@@ -80,14 +80,6 @@ function closing({ firstCause, severity, checks }: CheckReport): string[] {
   }
   if (severity === 'warning') return ['It works, and will not go on as it is: see the warnings.'];
   return ['Everything that could be looked at is well.'];
-}
-
-function hanging(text: string, further: string): string[] {
-  return fold(text, width - indent - further.length).map((line) => pad(further + line));
-}
-
-function pad(line: string): string {
-  return ' '.repeat(indent) + line;
 }
 
 /** Breaks at spaces. */

@@ -57,8 +57,8 @@ export function describe(certificate: X509Certificate, at: number): string[] {
   const day = (text: string) => new Date(text).toISOString().slice(0, 16).replace('T', ' ');
   return [
     `${at + 1}. ${subjectOf(certificate)}`,
-    `   issued by ${certificate.issuer.split('\n').join(',')}`,
-    `   valid ${day(certificate.validFrom)} to ${day(certificate.validTo)} UTC`,
-    `   SHA-256 ${fingerprint(certificate)}`,
+    `issued by ${certificate.issuer.split('\n').join(',')}`,
+    `valid ${day(certificate.validFrom)} to ${day(certificate.validTo)} UTC`,
+    `SHA-256 ${fingerprint(certificate)}`,
   ];
 }
