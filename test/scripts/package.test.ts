@@ -149,6 +149,23 @@ describe('a package of the bundle', () => {
     expect(found[0]?.dependsOn).toEqual(['@s/b@2.0.0']);
   });
 
+  it('is looked for in the folders around it too, the nearest first', () => {
+    const of = { version: '1.0.0', license: 'MIT', integrity };
+    const lock = lockOf({
+      'node_modules/a': of,
+      'node_modules/a/node_modules/c': { ...of, dependencies: { d: '2', e: '1' } },
+      'node_modules/a/node_modules/d': { ...of, version: '2.0.0' },
+      'node_modules/d': of,
+      'node_modules/e': of,
+    });
+    const paths = ['a', 'a/node_modules/c', 'a/node_modules/d', 'd', 'e'];
+    const found = bundledPackages(
+      paths.map((path) => `node_modules/${path}/index.js`),
+      lock,
+    );
+    expect(found.find(({ name }) => name === 'c')?.dependsOn).toEqual(['d@2.0.0', 'e@1.0.0']);
+  });
+
   it('is one, where the same version is installed in two folders', () => {
     const b = { version: '1.0.0', license: 'MIT', integrity };
     const lock = lockOf({

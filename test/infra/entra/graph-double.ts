@@ -85,7 +85,7 @@ async function answer(
   if (request.method !== 'GET') double.writes.push(`${request.method} ${path.replace(/[0-9a-f-]{36}/g, '{id}')}`);
 
   const made = (object: Json): Json => {
-    if (double.lag > 0) lagging.set(object.id, double.lag);
+    for (const use of ['', 'reference:']) if (double.lag > 0) lagging.set(`${use}${object.id}`, double.lag);
     return object;
   };
   const seen = (object: Json | undefined): Json => {
@@ -220,8 +220,10 @@ function checkPreAuthorized(scopes: Entitlement[], clients: PreAuthorized[]): vo
 function newPrincipal(double: GraphDouble, lagging: Map<string, number>, body: Json): Json {
   const { appId, appRoleAssignmentRequired = false } = body;
   const application = double.applications.find((each) => each.appId === appId);
-  const left = application === undefined ? 0 : (lagging.get(application.id) ?? 0);
-  if (application !== undefined && left > 0) lagging.set(application.id, left - 1);
+  // Another replica than the one that was read from.
+  const reference = `reference:${application?.id}`;
+  const left = lagging.get(reference) ?? 0;
+  if (left > 0) lagging.set(reference, left - 1);
   if (application === undefined || left > 0) {
     throw badRequest(
       `The appId '${String(appId)}' of the service principal does not reference a valid application object.`,
