@@ -11,6 +11,7 @@ and the Gatepost API in an embedded Functions host.
   npm start -- --fresh         forget everything and begin anew
   npm start -- --port N        the API's port: default 7071, 0 takes a free one
   npm start -- --gateways N    how many Edge gateways run: default 1, at most 20
+  npm start -- --trace         show each request with the calls that it makes, as it ends
   npm start -- --help          this text
 
 State is kept in .gatepost/ below the current folder. When all is ready, .gatepost/local.json says where everything is
@@ -27,6 +28,7 @@ const mostGateways = 20;
 interface Arguments {
   help: boolean;
   fresh: boolean;
+  trace: boolean;
   port: number;
   gateways: number;
 }
@@ -37,6 +39,7 @@ function readArguments(): Arguments {
   const options = {
     help: { type: 'boolean', short: 'h', default: false },
     fresh: { type: 'boolean', default: false },
+    trace: { type: 'boolean', default: false },
     port: { type: 'string', default: String(defaultPort) },
     gateways: { type: 'string', default: '1' },
   } as const;
@@ -49,6 +52,7 @@ function readArguments(): Arguments {
   return {
     help: values.help,
     fresh: values.fresh,
+    trace: values.trace,
     port: wholeNumber('--port', values.port, 0, 65_535),
     gateways: wholeNumber('--gateways', values.gateways, 0, mostGateways),
   };
@@ -137,15 +141,31 @@ async function main(): Promise<void> {
   // Loaded late, so that a mistyped option is answered at once.
   const { startCloud } = await import('./cloud.ts');
   const logFile = resolve(directory, 'api.log');
-  const cloud = await startCloud({ directory, logFile, gatewayPorts, ...given });
+  const traces = given.trace ? await showTraces() : undefined;
+  const apiEnv = traces?.apiEnv ?? {};
+  const cloud = await startCloud({ directory, logFile, gatewayPorts, ...given, apiEnv });
   try {
+    // The app begins to send traces after its first answer.
+    if (given.trace) await (await fetch(`${cloud.api}/api/v1/health`)).text();
     writeContract(directory, cloud.contract);
     process.stdout.write(introduce(cloud));
     await ended;
   } finally {
     removeContract(directory);
     await cloud.close();
+    await traces?.close();
   }
+}
+
+/** Prints traces as they come in; `apiEnv` makes the API send them here. */
+async function showTraces(): Promise<{ apiEnv: Record<string, string>; close(): Promise<void> }> {
+  const [{ startCollector }, { traceGatherer }] = await Promise.all([
+    import('./traces/collector.ts'),
+    import('./traces/show.ts'),
+  ]);
+  const print = (line: string) => process.stdout.write(`${line.replace(/\p{Cc}/gu, ' ')}\n`);
+  const { endpoint, close } = await startCollector(traceGatherer(print));
+  return { apiEnv: { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_BSP_SCHEDULE_DELAY: '200' }, close };
 }
 
 try {

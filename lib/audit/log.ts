@@ -73,6 +73,8 @@ export interface AuditLog {
 const phases = { end: '1', begin: '2', past: '9' };
 /** Tables that one query looks into: what a caller may wait for. The rest is in the next page. */
 const mostTables = 14;
+/** A month in which nothing happened has no table: which have is read anew after a minute. */
+const monthsHeldMs = 60_000;
 
 /** The audit log in tables, one for each month. Rows are only ever added, and go with their month. */
 export function auditLog(tables: Tables): AuditLog {
@@ -82,20 +84,30 @@ export function auditLog(tables: Tables): AuditLog {
     opened.set(name, table);
     return table;
   };
+  let known: { names: Set<string>; readAt: number } | undefined;
+  const months = async (): Promise<ReadonlySet<string>> => {
+    if (known === undefined || performance.now() - known.readAt > monthsHeldMs) {
+      known = { names: new Set(await tables.names(auditTables)), readAt: performance.now() };
+    }
+    return known.names;
+  };
   return {
     async append(event, result) {
-      const table = open(tableOf(event.at));
+      const name = tableOf(event.at);
+      const table = open(name);
       const partitions = [subjectPartition(event.subject), callerPartition(event.caller.id)];
       const rows = partitions.filter((each) => each !== undefined).map((partition) => rowOf(partition, event, result));
       await Promise.all(rows.map((row) => table.append(row)));
+      known?.names.add(name);
     },
-    query: (query) => search(open, query),
+    query: async (query) => search(open, await months(), query),
     async purge(before) {
       const names = await tables.names(auditTables);
       const old = names.filter((name) => (endOf(name) ?? before).getTime() < before.getTime());
       for (const name of old) {
         await tables.drop(name);
         opened.delete(name);
+        known?.names.delete(name);
       }
       return old;
     },
@@ -129,6 +141,7 @@ function rowOf(partitionKey: string, event: AuditEvent, result: AuditResult | un
 
 async function search(
   open: (name: string) => Table,
+  months: ReadonlySet<string>,
   query: AuditQuery,
 ): Promise<{ rows: AuditEntry[]; continuation?: string }> {
   const { from, size, caller } = query;
@@ -141,7 +154,9 @@ async function search(
   for (let looked = 0; looked < mostTables; looked += 1) {
     const wanted = size - rows.length;
     // Each event has at most two rows, and the row behind them shows that they are all.
-    const found = await open(tableOf(month)).range(partition, after, before, wanted * 2 + 1);
+    // The latest may be younger than what is known.
+    const isThere = looked < 2 || months.has(tableOf(month));
+    const found = isThere ? await open(tableOf(month)).range(partition, after, before, wanted * 2 + 1) : [];
     const events = eventsOf(found);
     for (const { entry, key } of events.slice(0, wanted)) {
       after = `${key}.${phases.past}`;

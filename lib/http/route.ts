@@ -8,7 +8,7 @@ import { isLimited, limitsOf } from '../limits/policy.ts';
 import { type Activity, failSpan, runActivity } from '../telemetry/activity.ts';
 import { tellMetrics } from '../telemetry/metrics.ts';
 import { parentOf } from '../telemetry/trace-context.ts';
-import { createLog, describeError, type Log, type LogLevel } from '../telemetry.ts';
+import { createLog, describeError, type Log, type LogLevel, type LogSink } from '../telemetry.ts';
 import { readJsonBody } from './body.ts';
 import { parsePart } from './parse.ts';
 import { type HttpAnswer, problemAnswer } from './problem.ts';
@@ -196,7 +196,8 @@ export function serve(route: Route, authenticate: Authenticator, guards?: Guards
     const clientRequestId = sanitizedId(request.headers.get('x-ms-client-request-id'));
     const { invocationId } = context;
     const base = { route: route.name, invocationId, ...(clientRequestId === undefined ? {} : { clientRequestId }) };
-    const log = (correlationId: string) => createLog((level, line) => context[level](line), { ...base, correlationId });
+    const sink: LogSink = (level, line) => context[level](line);
+    const log = (correlationId: string) => createLog(sink, { ...base, correlationId });
     const parent = parentOf(context.traceContext?.traceParent, request.headers.get('traceparent'));
     return runActivity({ name: route.name, parent, attributes: base, log }, async (activity) => {
       const served = { route, authenticate, guards, bodyOptional, request, invocationId, activity };
@@ -210,7 +211,8 @@ export function serve(route: Route, authenticate: Authenticator, guards?: Guards
       answer.headers['gatepost-correlation-id'] = activity.span.spanContext().traceId;
       if (clientRequestId !== undefined) answer.headers['x-ms-client-request-id'] = clientRequestId;
       if (request.method === 'HEAD') delete answer.body;
-      tellMetrics(activity.log);
+      // They are of all requests since the last time, not of this one.
+      tellMetrics(createLog(sink));
       return answer;
     });
   };
