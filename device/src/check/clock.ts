@@ -1,5 +1,6 @@
 import type { Check } from './context.ts';
 import { defineCodes, finder } from './findings.ts';
+import { isWrong } from './observe/clock.ts';
 
 export const clockCodes = defineCodes({
   clock_ok: {
@@ -45,8 +46,6 @@ export const clockCodes = defineCodes({
 
 const found = finder(clockCodes);
 
-/** What Azure tolerates: SharedAccessSignatureConstants.MaxClockSkew of Azure/iotedge is five minutes. */
-const tolerated = 300;
 const unremarkable = 30;
 
 export const clockCheck: Check = {
@@ -67,7 +66,7 @@ export const clockCheck: Check = {
     const seconds = Math.abs(off) < 10 ? Math.abs(off).toFixed(1) : Math.round(Math.abs(off));
     const values = { seconds, source: reading.source, direction: off > 0 ? 'behind' : 'ahead of' };
     const right = `here ${now}, there ${new Date(Date.parse(now) + reading.offsetMs).toISOString()}`;
-    if (Math.abs(off) > tolerated) return [found('clock_off', common, values, [right])];
+    if (isWrong(reading)) return [found('clock_off', common, values, [right])];
     if (Math.abs(off) > unremarkable) return [found('clock_drifting', common, values, [right])];
     return [found('clock_ok', common, values)];
   },

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { parseTrustBundle } from '../document.ts';
 import { reasonOf } from '../errors.ts';
 import { askApi } from './observe/ask-api.ts';
-import { type ClockOptions, type ClockReading, readClock } from './observe/clock.ts';
+import { type ClockOptions, type ClockReading, isWrong, readClock } from './observe/clock.ts';
 import { establishedPeers } from './observe/connections.ts';
 import { type HandshakeResult, shakeHands } from './observe/handshake.ts';
 import { type Dialled, dial, type Lookup, type Resolved, resolve } from './observe/network.ts';
@@ -53,12 +53,12 @@ export class Observations {
     return this.#once('clock', () => readClock({ api, timeoutMs, now, passed, chain }));
   }
 
-  /** The time by the API's clock, or else by this device's own; undefined where that one is certainly wrong. */
+  /** The time by this device's clock, or by the API's where that one is wrong; undefined where both cannot be gone by. */
   async time(): Promise<Date | undefined> {
     const reading = await this.clock();
     if ('impossible' in reading) return undefined;
     const now = this.#options.now();
-    return 'offsetMs' in reading ? new Date(now.getTime() + reading.offsetMs) : now;
+    return 'offsetMs' in reading && isWrong(reading) ? new Date(now.getTime() + reading.offsetMs) : now;
   }
 
   /** This device's clock. */
@@ -110,8 +110,10 @@ export class Observations {
 
   async #askOnboarding(): Promise<Onboarding> {
     const { api, deviceId, token, timeoutMs } = this.#options;
-    const now = await this.time();
+    const [reading, now] = await Promise.all([this.clock(), this.time()]);
     if (api === undefined || deviceId === undefined) return { unknown: 'no Gatepost API is known here' };
+    // It was asked for the time, and one wait for what does not answer is enough.
+    if ('isAway' in reading && reading.isAway) return { unknown: 'why' in reading ? reading.why : reading.unproven };
     if (now === undefined) return { unknown: 'this clock is wrong' };
     const sas = token(now);
     if (sas === undefined)
@@ -128,7 +130,8 @@ export class Observations {
 
   async #askBundle(): Promise<NewestBundle | undefined> {
     const { api, timeoutMs } = this.#options;
-    if (api === undefined) return undefined;
+    const reading = await this.clock();
+    if (api === undefined || ('isAway' in reading && reading.isAway)) return undefined;
     const asked = await askApi({ api, path: '/api/v1/trust-bundle?format=json', timeoutMs });
     if ('failed' in asked || asked.answer.status !== 200) return undefined;
     try {

@@ -51,7 +51,7 @@ export const stateCodes = defineCodes({
     severity: 'error',
     cause: 'The document in the state folder {state} is damaged: {reason}.',
     cure: 'Join again; nothing in that file is to be edited by hand.',
-    command: 'node -e "JSON.parse(fs.readFileSync(process.argv[1]))" {state}/document.json',
+    command: 'python3 -m json.tool {state}/document.json >/dev/null',
   },
   gateway_name_contradicts: {
     severity: 'error',

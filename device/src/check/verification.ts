@@ -1,5 +1,6 @@
 import type { Check } from './context.ts';
 import { defineCodes, finder } from './findings.ts';
+import { isWrong } from './observe/clock.ts';
 
 export const verificationCodes = defineCodes({
   verification_ok: {
@@ -33,8 +34,8 @@ export const verificationCheck: Check = {
     if ('failed' in handshake) return { skippedFor: 'tls' };
     const { verdict } = handshake.ok;
     if (verdict === undefined) return [found('verification_ok', common, {})];
-    // OpenSSL stops at the first fault that it meets: behind a date there may be another.
-    if (dates.includes(verdict)) return { skippedFor: 'expiry' };
+    // OpenSSL stops at the first fault that it meets: behind a date there may be another. It goes by this clock.
+    if (dates.includes(verdict)) return { skippedFor: isWrong(await observe.clock()) ? 'clock' : 'expiry' };
     return [found('chain_refused', common, { verdict })];
   },
 };

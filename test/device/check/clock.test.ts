@@ -57,6 +57,26 @@ test('a clock that is years off makes no certificate and no token expired: they 
   }
 });
 
+test('a clock that is ahead makes OpenSSL call a good certificate expired: only the clock is blamed', async () => {
+  const patient = await clinic.patient();
+  // It is half a day earlier than this machine believes.
+  patient.api.clockOffsetMs = -day / 2;
+  await clinic.serve({ server: { notAfter: new Date(Date.now() - day / 4) } });
+  const report = await patient.check();
+  expect(codesOf(report, 'error')).toEqual(['clock_off']);
+  expect(skippedBy(report)).toEqual({ verification: 'clock_off', connect: 'clock_off' });
+  expect(report.checks.find(({ name }) => name === 'expiry')?.result).not.toBe('error');
+});
+
+test('an API that does not answer is waited for once', async () => {
+  const patient = await clinic.patient();
+  patient.api.isAway = true;
+  await clinic.serve({ root: 'another' });
+  const report = await patient.check();
+  expect(codesOf(report, 'error')).toEqual(['root_unknown']);
+  expect(patient.api.requests.map(({ path }) => path)).toEqual(['/api/v1/health']);
+});
+
 test('a wrong clock and a certificate that has really expired are two faults', async () => {
   const patient = await clinic.patient();
   await clinic.serve({

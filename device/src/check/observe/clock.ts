@@ -2,14 +2,14 @@ import type { X509Certificate } from 'node:crypto';
 import { fingerprint, subjectOf } from '../../certificates.ts';
 import { askApi } from './ask-api.ts';
 
-/** What is known of this device's clock. */
+/** What is known of this device's clock. `isAway`: the API gave no answer at all. */
 export type ClockReading =
   /** `offsetMs` is to be added to this clock. */
   | { offsetMs: number; source: string }
   /** There is no other clock, and this one cannot be right. */
-  | { impossible: 'behind' | 'ahead'; evidence: string; why: string }
+  | { impossible: 'behind' | 'ahead'; evidence: string; why: string; isAway: boolean }
   /** There is no other clock, and nothing speaks against this one. */
-  | { unproven: string };
+  | { unproven: string; isAway: boolean };
 
 export interface ClockOptions {
   api: URL | undefined;
@@ -24,6 +24,14 @@ export interface ClockOptions {
 /** Joining and looking need not agree to the second. */
 const slackMs = 300_000;
 
+/** What Azure tolerates: SharedAccessSignatureConstants.MaxClockSkew of Azure/iotedge is five minutes. */
+export const toleratedMs = 300_000;
+
+/** Whether this clock cannot be gone by. */
+export function isWrong(reading: ClockReading): boolean {
+  return 'impossible' in reading || ('offsetMs' in reading && Math.abs(reading.offsetMs) > toleratedMs);
+}
+
 /** Compares the clock with the API's, or else with what cannot be. */
 export async function readClock(options: ClockOptions): Promise<ClockReading> {
   const asked = await askForTime(options);
@@ -31,7 +39,12 @@ export async function readClock(options: ClockOptions): Promise<ClockReading> {
   const now = options.now();
   const late = options.passed.find(({ at }) => now.getTime() + slackMs < at.getTime());
   if (late !== undefined) {
-    return { impossible: 'behind', evidence: `${late.what} at ${late.at.toISOString()}`, why: asked.unproven };
+    return {
+      impossible: 'behind',
+      evidence: `${late.what} at ${late.at.toISOString()}`,
+      why: asked.unproven,
+      isAway: asked.isAway,
+    };
   }
   const chain = await options.chain();
   const isOver = chain !== undefined && chain.length > 0 && chain.every((each) => new Date(each.validTo) < now);
@@ -42,6 +55,7 @@ export async function readClock(options: ClockOptions): Promise<ClockReading> {
       impossible: 'ahead',
       evidence: `"${subjectOf(last)}" expired at ${until}, and all below it`,
       why: asked.unproven,
+      isAway: asked.isAway,
     };
   }
   return asked;
@@ -52,7 +66,7 @@ async function askForTime({
   timeoutMs,
   now,
 }: ClockOptions): Promise<ClockReading & ({ offsetMs: number } | { unproven: string })> {
-  if (api === undefined) return { unproven: 'no Gatepost API is known here' };
+  if (api === undefined) return { unproven: 'no Gatepost API is known here', isAway: true };
   const compare = async (unproven: boolean) => {
     const before = now().getTime();
     const asked = await askApi({ api, path: '/api/v1/health', timeoutMs, unproven });
@@ -65,9 +79,9 @@ async function askForTime({
     ({ asked, middle } = await compare(true));
     source = `${api.origin}, whose certificate cannot be checked by this clock`;
   }
-  if ('failed' in asked) return { unproven: `${api.origin} cannot be asked: ${asked.failed}` };
+  if ('failed' in asked) return { unproven: `${api.origin} cannot be asked: ${asked.failed}`, isAway: true };
   const { date } = asked.answer;
-  if (date === undefined) return { unproven: `${api.origin} answers without a Date` };
+  if (date === undefined) return { unproven: `${api.origin} answers without a Date`, isAway: false };
   // The header has whole seconds, cut off.
   return { offsetMs: Math.round(date.getTime() + 500 - middle), source };
 }
