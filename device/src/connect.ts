@@ -86,7 +86,7 @@ function apply({ what, document }: Change, session: Session, log: (line: string)
 }
 
 /** The client, which also ends what was begun beside it when it is closed. */
-function closing(client: Client | ModuleClient, end: () => void): Client | ModuleClient {
+export function closing(client: Client | ModuleClient, end: () => void): Client | ModuleClient {
   const close = client.close.bind(client) as (...parameters: unknown[]) => unknown;
   return Object.assign(client, {
     close: (...parameters: unknown[]) => {
@@ -96,6 +96,6 @@ function closing(client: Client | ModuleClient, end: () => void): Client | Modul
   });
 }
 
-function emitWarning(line: string): void {
+export function emitWarning(line: string): void {
   process.emitWarning(line, { type: 'GatepostDeviceWarning' });
 }

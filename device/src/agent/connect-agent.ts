@@ -1,6 +1,8 @@
 import type { Client, ModuleClient } from 'azure-iot-device';
+import { closing, emitWarning } from '../connect.ts';
 import type { OnboardingDocument } from '../document.ts';
-import { GatepostDeviceError } from '../errors.ts';
+import { GatepostDeviceError, reasonOf } from '../errors.ts';
+import { Pace, stormMessage } from '../pace.ts';
 import type { Protocol } from '../protocol.ts';
 import { openSession, type Session, type SessionOptions } from '../session.ts';
 import { type AgentConnection, type AgentOptions, agentConnection, defaultLifetimeSeconds } from './connection.ts';
@@ -23,7 +25,8 @@ export interface AgentSessionOptions
 /**
  * Connects as what the Identity Service says that this process is, and answers the opened client of azure-iot-device: a
  * `ModuleClient` for a module, else a `Client`. It goes through the parent gateway where the device has one. Its tokens are
- * signed by the Keys Service, from time to time anew; the key never leaves it. Close it with `client.close()`.
+ * signed by the Keys Service, from time to time anew and for each reconnection; the key never leaves it. Close it with
+ * `client.close()`. Where the device was provisioned as another one, the client does not come back: connect again.
  *
  * @throws {GatepostDeviceError} with a stable `code`, such as `identity_refused` or `signing_refused`; `not_supported` for
  * a device with X.509, whose private key only an OpenSSL engine can use.
@@ -31,8 +34,17 @@ export interface AgentSessionOptions
 export async function connectAgent<C extends Client | ModuleClient = ModuleClient>(
   options: AgentSessionOptions = {},
 ): Promise<C> {
-  const { client } = await openAgentSession(options);
-  return client as C;
+  const log = options.log ?? emitWarning;
+  const pace = new Pace({ onStorm: (connections) => log(stormMessage('this agent', connections)) });
+  try {
+    const { client } = await openAgentSession({ ...options, log, pace });
+    // What a link of AMQP reports, and nobody else listens to, would end the process.
+    client.on('error', (error: unknown) => log(`the client reports: ${reasonOf(error)}`));
+    return closing(client, () => pace.cancel()) as C;
+  } catch (error) {
+    pace.cancel();
+    throw error;
+  }
 }
 
 /** Takes all steps: identity, signature, connection. */

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import device, { type Client } from 'azure-iot-device';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { openAgentSession } from '../../../device/src/agent/connect-agent.ts';
 import { HostServices } from '../../../device/src/agent/host-services.ts';
 import { callHub } from '../../../local/cloud/hub-api.ts';
@@ -9,7 +9,7 @@ import { startHub } from '../../../local/hub/hub.ts';
 import type { IdentityService } from '../../../local/identity-service/identity-service.ts';
 import { issue, selfSigned } from '../../../local/kit/certificates.ts';
 import { FaultSwitch } from '../../../local/kit/faults.ts';
-import { agentName, agentUid, Host } from '../../local/identity-service/support.ts';
+import { agentName, agentUid, ask, Host } from '../../local/identity-service/support.ts';
 import { caFile, faultOf, open, optionsOf, quick } from './support.ts';
 
 // The real SDK, a gateway and a hub, each over TLS; keys that exist in keyd and in the hub and nowhere else.
@@ -123,6 +123,33 @@ test('while keyd is away the token in use goes on, and is renewed when keyd is b
   await expect.poll(() => signatures(services), { timeout: 5_000 }).toBeGreaterThan(before);
   await client.sendEvent(new device.Message('again'));
   await expect.poll(() => bodies(deviceId).map(({ body }) => body)).toEqual(['meanwhile', 'again']);
+});
+
+test('a module that was made anew has another key: the reconnection begins with the identity', async () => {
+  const deviceId = newId();
+  const services = await host.start(deviceId, {
+    users: [agentUid, 51],
+    principals: [
+      { uid: agentUid, name: agentName, idtype: ['module'] },
+      { uid: 51, name: 'aziot-edge' },
+    ],
+  });
+  const client = await open({ ...optionsOf(host, services), sdkRetries: true });
+  const daemon = (path: string, sent: object) => ask(services.sockets(51), 'identityd', path, sent);
+  const v = 'api-version=2020-09-01';
+  await daemon(`/identities/modules/${agentName}?type=aziot&${v}`, { method: 'DELETE' });
+  await daemon(`/identities/modules?${v}`, { body: { type: 'aziot', moduleId: agentName } });
+  // The token in use is from this moment on of no use to anybody.
+  const isThere = () => host.gateway.connected().includes(`${deviceId}/${agentName}`);
+  await host.gateway.refreshScope();
+  const before = signatures(services);
+  // A token that is as young as this would be taken as it is; it is as if some time had passed.
+  vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 60_000);
+  onTestFinished(() => void vi.restoreAllMocks());
+  await client.sendEvent(new device.Message('anew'));
+  expect(signatures(services)).toBeGreaterThan(before);
+  expect(isThere()).toBe(true);
+  await expect.poll(() => bodies(deviceId).map(({ body }) => body)).toEqual(['anew']);
 });
 
 test('a closed client asks the Keys Service for nothing more', async () => {
