@@ -327,8 +327,10 @@ function sameRoots(one: TrustBundle, other: TrustBundle): boolean {
 function sameGateway(one: OnboardingDocument, other: OnboardingDocument): boolean {
   const place = ({ hub, gateway, connectionString }: OnboardingDocument) => {
     const { mqtt, amqp, websocket } = gateway.ports ?? {};
-    const string = parseConnectionString(connectionString);
-    return JSON.stringify([hub.hostname.toLowerCase(), gateway.id, string.gateway, mqtt, amqp, websocket]);
+    const { host, port } = parseConnectionString(connectionString).gateway;
+    const usual = { mqtt: port ?? mqtt ?? 8883, amqp: amqp === undefined ? 5671 : amqp };
+    const webSocket = websocket === undefined ? 443 : websocket;
+    return JSON.stringify([hub.hostname.toLowerCase(), gateway.id, host, usual, webSocket]);
   };
   return place(one) === place(other);
 }
