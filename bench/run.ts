@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
+import { device } from './device.ts';
 import type { Bench } from './kit/bench.ts';
 import { machine } from './kit/machine.ts';
 import { start } from './start.ts';
 import { throughput } from './throughput.ts';
 import { upstream } from './upstream.ts';
 
-const benches: Bench[] = [start, throughput, upstream];
+const benches: Bench[] = [start, throughput, upstream, device];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

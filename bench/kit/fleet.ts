@@ -4,9 +4,16 @@ export const deviceId = 'bench-device';
 export const moduleId = 'bench-module';
 export const rootName = 'bench-root';
 
+/** Calls are counted as ever, but a bench makes more of them in a minute than a device may. */
+const highLimits = {
+  GATEPOST_LIMIT_DEVICE_PER_MINUTE: '1000000',
+  GATEPOST_LIMIT_CALLER_PER_MINUTE: '1000000',
+  GATEPOST_LIMIT_JOIN_PER_MINUTE: '1000000',
+};
+
 /** A cloud with a root, a gateway and a device with a module behind it. */
 export async function startFleet(): Promise<LocalCloud & { gatewayId: string }> {
-  const cloud = await startCloud({ gateways: 1 });
+  const cloud = await startCloud({ gateways: 1, apiEnv: highLimits });
   try {
     const [gateway] = cloud.gateways;
     if (gateway === undefined) throw new Error('The cloud has no gateway.');
