@@ -1,4 +1,4 @@
-import type { AuthenticationProvider, Callback, TransportConfig } from 'azure-iot-common';
+import type { AuthenticationProvider } from 'azure-iot-common';
 import type { BackoffOptions } from '../backoff.ts';
 import { GatepostDeviceError, reasonOf } from '../errors.ts';
 import { acquire } from './acquire.ts';
@@ -19,16 +19,17 @@ export interface KeysServiceProviderOptions {
   log?: ((line: string) => void) | undefined;
 }
 
-/** A token that is no older than this is taken as it is. AMQP asks twice for one connection. */
-const freshMs = 30_000;
+/** A token that ends sooner is not worth a connection. */
+const worthSeconds = 60;
 
 /**
  * The SDK's own provider of short-lived tokens with another way to sign: the Keys Service does it, and the key stays
- * there. The pattern is the SDK's (azure-iot-sdk-node, device/core/src/iotedge_authentication_provider.ts).
+ * there. The pattern is the SDK's (azure-iot-sdk-node, device/core/src/iotedge_authentication_provider.ts). It stops its
+ * provider at each disconnection, so that each reconnection signs anew, here from the identity on: a module that was made
+ * anew has another key.
  *
- * What the SDK does not do: each reconnection begins with the identity, for a module that was made anew has another key; a
- * signature that fails is tried again, from the identity on, as long as the token in use lives; and the provider's `error`,
- * which no transport listens to and which would end the process, is heard.
+ * What the SDK does not do: a signature that fails is tried again as long as the token in use lives, a reconnection goes on
+ * with that token, and the provider's `error`, which no transport listens to and which would end the process, is heard.
  */
 export function keysServiceProvider(
   sdk: { device: typeof import('azure-iot-device') },
@@ -37,67 +38,55 @@ export function keysServiceProvider(
   const { services, identity, gatewayHostName, lifetimeSeconds, marginSeconds, backoff, log } = options;
   const { hub: host, deviceId, moduleId } = identity;
   const under = new Set<AbortController>();
-  let first: SignedToken | undefined = options.first;
-  let signedAt = performance.now();
+  let inUse = options.first;
+  let isFirst = true;
+  let isReconnection = false;
 
-  /** All steps up to the token. Never settles once the client was closed. */
-  const sign = (expiry: number, waitMs: number): Promise<string> => {
-    const attempt = new AbortController();
-    const { signal } = attempt;
-    under.add(attempt);
-    return new Promise((resolve, reject) => {
-      acquire({ services, waitMs, same: identity, backoff, signal, log }, (found) => signToken(services, found, expiry))
-        .finally(() => under.delete(attempt))
-        .then(
-          ({ token }) => {
-            signedAt = performance.now();
-            if (!signal.aborted) resolve(token);
-          },
-          (error: unknown) => {
-            if (!signal.aborted) reject(asSdkError(error));
-          },
-        );
-    });
+  /** All steps up to the token. */
+  const sign = async (expiry: number, signal: AbortSignal): Promise<SignedToken> => {
+    const isWorth = inUse.expiry - Date.now() / 1000 > worthSeconds;
+    const goesOn = isReconnection && isWorth;
+    isReconnection = false;
+    try {
+      const waitMs = goesOn ? 0 : marginSeconds * 1000;
+      const steps = { services, waitMs, same: identity, backoff, signal, log };
+      return await acquire(steps, (found) => signToken(services, found, expiry));
+    } catch (error) {
+      if (!goesOn || isPastHelp(error)) throw error;
+      log?.(`the token in use goes on: ${reasonOf(error)}`);
+      return inUse;
+    }
   };
 
   class KeysServiceProvider extends sdk.device.SharedAccessKeyAuthenticationProvider {
-    override getDeviceCredentials(done: Callback<TransportConfig>): void;
-    override getDeviceCredentials(): Promise<TransportConfig>;
-    override getDeviceCredentials(done?: Callback<TransportConfig>): Promise<TransportConfig> | undefined {
-      const answer = () => super.getDeviceCredentials() as Promise<TransportConfig>;
-      const found =
-        first !== undefined || performance.now() - signedAt < freshMs ? answer() : this.#again().then(answer);
-      if (done === undefined) return found;
-      found.then(
-        (credentials) => done(undefined, credentials),
-        (error: Error) => done(error),
-      );
-      return undefined;
-    }
-
     override _sign(_resource: string, expiry: number, done: (error: Error, token?: string) => void): void {
-      const ready = first;
-      first = undefined;
-      if (ready !== undefined) {
-        done(null as unknown as Error, ready.token);
+      const accept = (token: SignedToken) => {
+        inUse = token;
+        done(null as unknown as Error, token.token);
+      };
+      if (isFirst) {
+        isFirst = false;
+        accept(options.first);
         return;
       }
-      sign(expiry, marginSeconds * 1000).then((token) => done(null as unknown as Error, token), done);
+      const attempt = new AbortController();
+      under.add(attempt);
+      sign(expiry, attempt.signal)
+        .finally(() => under.delete(attempt))
+        .then(
+          (token) => {
+            if (!attempt.signal.aborted) accept(token);
+          },
+          (error: unknown) => {
+            if (!attempt.signal.aborted) done(asSdkError(error));
+          },
+        );
     }
 
     override stop(): void {
       super.stop();
+      isReconnection = true;
       for (const attempt of under) attempt.abort();
-    }
-
-    /** Where it does not work out, the token in use is as good as it was. */
-    async #again(): Promise<void> {
-      const expiry = Math.floor(Date.now() / 1000) + lifetimeSeconds;
-      try {
-        this._credentials.sharedAccessSignature = await sign(expiry, 0);
-      } catch (error) {
-        log?.(`the token in use stays: ${reasonOf(error)}`);
-      }
     }
   }
 
@@ -108,10 +97,13 @@ export function keysServiceProvider(
   return provider;
 }
 
+function isPastHelp(error: unknown): boolean {
+  return error instanceof GatepostDeviceError && error.code === 'identity_invalid';
+}
+
 /** By a name that the SDK's retry policy knows (azure-iot-common, retry_error_filter.ts): only another identity is past help. */
 function asSdkError(error: unknown): Error {
-  const isOther = error instanceof GatepostDeviceError && error.code === 'identity_invalid';
   const named = new Error(reasonOf(error), { cause: error });
-  named.name = isOther ? 'UnauthorizedError' : 'NotConnectedError';
+  named.name = isPastHelp(error) ? 'UnauthorizedError' : 'NotConnectedError';
   return named;
 }
