@@ -56,6 +56,8 @@ export interface LocalCloud {
   contract: LocalContract;
   /** Makes an Edge identity in the hub, unless it is there, and starts its gateway. */
   addGateway(options?: AddGatewayOptions): Promise<Gateway>;
+  /** One more instance of the function app beside the first, as when the platform scales out. Answers its base URL. */
+  addApi(): Promise<string>;
   /** As a new instance of the function app: what it remembered is gone. */
   restartApi(): Promise<void>;
   close(): Promise<void>;
@@ -78,7 +80,11 @@ export async function startCloud(options: CloudOptions = {}): Promise<LocalCloud
     const { port = 0, apiEnv: env = {}, logFile, appDirectory } = options;
     const api = { port, env, logFile, directory: appDirectory };
     const host = options.api === false ? undefined : await keep(cleanup, startApi(parts, api));
-    return await assemble(parts, host, cleanup);
+    const addApi = async () => {
+      const { url } = await keep(cleanup, startApi(parts, { port: 0, env: api.env, logFile: undefined }));
+      return url;
+    };
+    return await assemble(parts, host, addApi, cleanup);
   } catch (error) {
     await cleanup.disposeAsync();
     throw error;
@@ -104,6 +110,7 @@ function openFolder(options: CloudOptions, cleanup: AsyncDisposableStack): strin
 async function assemble(
   parts: Parts,
   host: FunctionsHost | undefined,
+  addApi: () => Promise<string>,
   cleanup: AsyncDisposableStack,
 ): Promise<LocalCloud> {
   const contract = await describe(parts, host);
@@ -134,6 +141,7 @@ async function assemble(
       contract.gateways.push(describeGateway(gateway));
       return gateway;
     },
+    addApi,
     restartApi: () => running().restart(),
     close: () => cleanup.disposeAsync(),
   };
