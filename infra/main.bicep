@@ -143,19 +143,19 @@ param alertEmail string = ''
 param failedJoinsThreshold int = 20
 
 var isProd = profile == 'prod'
-var token = toLower(uniqueString(subscription().id, environmentName, location))
+var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = {
   'azd-env-name': environmentName
 }
 var resourceGroupName = 'rg-gatepost-${environmentName}'
 
 var hasOwnHub = empty(existingHubResourceId)
-var hubName = hasOwnHub ? 'iot-gatepost-${token}' : last(split(existingHubResourceId, '/'))
+var hubName = hasOwnHub ? 'iot-gatepost-${suffix}' : last(split(existingHubResourceId, '/'))
 var hubSubscriptionId = hasOwnHub ? subscription().subscriptionId : split(existingHubResourceId, '/')[2]
 var hubResourceGroupName = hasOwnHub ? resourceGroupName : split(existingHubResourceId, '/')[4]
 
 var hasOwnVault = empty(existingVaultResourceId)
-var vaultName = hasOwnVault ? 'kv-gp-${token}' : last(split(existingVaultResourceId, '/'))
+var vaultName = hasOwnVault ? 'kv-gp-${suffix}' : last(split(existingVaultResourceId, '/'))
 var vaultSubscriptionId = hasOwnVault ? subscription().subscriptionId : split(existingVaultResourceId, '/')[2]
 var vaultResourceGroupName = hasOwnVault ? resourceGroupName : split(existingVaultResourceId, '/')[4]
 
@@ -171,7 +171,7 @@ module identities 'modules/identities.bicep' = {
   params: {
     location: location
     tags: tags
-    token: token
+    suffix: suffix
   }
 }
 
@@ -181,7 +181,7 @@ module monitoring 'modules/monitoring.bicep' = {
   params: {
     location: location
     tags: tags
-    token: token
+    suffix: suffix
     retentionDays: logRetentionDays
     dailyQuotaGb: logDailyQuotaGb
     apiPrincipalId: identities.outputs.apiPrincipalId
@@ -194,7 +194,7 @@ module network 'modules/network.bicep' = if (isProd) {
   params: {
     location: location
     tags: tags
-    token: token
+    suffix: suffix
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -205,7 +205,7 @@ module storage 'modules/storage.bicep' = {
   params: {
     location: location
     tags: tags
-    name: 'stgp${token}'
+    name: 'stgp${suffix}'
     isPrivate: isProd
     sku: isProd ? 'Standard_ZRS' : 'Standard_LRS'
     apiPrincipalId: identities.outputs.apiPrincipalId
@@ -273,7 +273,7 @@ module privateEndpoints 'modules/private-endpoints.bicep' = if (isProd) {
   params: {
     location: location
     tags: tags
-    token: token
+    suffix: suffix
     networkId: network!.outputs.networkId
     subnetId: network!.outputs.endpointSubnetId
     storageId: storage.outputs.id
@@ -287,7 +287,7 @@ module app 'modules/function-app.bicep' = {
   params: {
     location: location
     tags: tags
-    token: token
+    suffix: suffix
     storageName: storage.outputs.name
     deploymentContainerName: storage.outputs.deploymentContainerName
     componentName: monitoring.outputs.componentName
@@ -325,7 +325,7 @@ module alerts 'modules/alerts.bicep' = {
   params: {
     location: location
     tags: tags
-    token: token
+    suffix: suffix
     workspaceId: monitoring.outputs.workspaceId
     hubId: hub.outputs.id
     email: alertEmail

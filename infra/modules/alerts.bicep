@@ -10,7 +10,7 @@ param tags object
 @description('Makes names unique.')
 @minLength(5)
 @maxLength(13)
-param token string
+param suffix string
 
 @description('Resource id of the Log Analytics workspace.')
 @minLength(1)
@@ -77,7 +77,7 @@ var actionGroups = empty(email) ? [] : [
 ]
 
 resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
-  name: 'ag-gatepost-${token}'
+  name: 'ag-gatepost-${suffix}'
   location: 'global'
   tags: tags
   properties: {
@@ -94,7 +94,7 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(e
 }
 
 resource expiry 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = [for rule in expiryRules: {
-  name: 'gatepost-expiry-${rule.days}-days-${token}'
+  name: 'gatepost-expiry-${rule.days}-days-${suffix}'
   location: location
   tags: tags
   kind: 'LogAlert'
@@ -142,7 +142,7 @@ resource expiry 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = [for rule 
 }]
 
 resource measured 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
-  name: 'gatepost-expiry-unknown-${token}'
+  name: 'gatepost-expiry-unknown-${suffix}'
   location: location
   tags: tags
   kind: 'LogAlert'
@@ -179,7 +179,7 @@ resource measured 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
 }
 
 resource throttled 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
-  name: 'gatepost-throttled-${token}'
+  name: 'gatepost-throttled-${suffix}'
   location: location
   tags: tags
   kind: 'LogAlert'
@@ -216,7 +216,7 @@ resource throttled 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
 }
 
 resource failedJoins 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
-  name: 'gatepost-failed-joins-${token}'
+  name: 'gatepost-failed-joins-${suffix}'
   location: location
   tags: tags
   kind: 'LogAlert'
@@ -254,7 +254,7 @@ resource failedJoins 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
 
 // What the log of the app cannot show: the hub throttles what devices send.
 resource hubThrottling 'Microsoft.Insights/metricAlerts@2018-03-01' = {
-  name: 'gatepost-hub-throttling-${token}'
+  name: 'gatepost-hub-throttling-${suffix}'
   location: 'global'
   tags: tags
   properties: {

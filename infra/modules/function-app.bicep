@@ -10,7 +10,7 @@ param tags object
 @description('Makes names unique.')
 @minLength(5)
 @maxLength(13)
-param token string
+param suffix string
 
 @description('Name of the storage account.')
 @minLength(3)
@@ -182,7 +182,7 @@ resource component 'Microsoft.Insights/components@2020-02-02' existing = {
 }
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
-  name: 'plan-gatepost-${token}'
+  name: 'plan-gatepost-${suffix}'
   location: location
   tags: tags
   kind: 'functionapp'
@@ -197,7 +197,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
 }
 
 resource site 'Microsoft.Web/sites@2024-04-01' = {
-  name: 'func-gatepost-${token}'
+  name: 'func-gatepost-${suffix}'
   location: location
   tags: union(tags, {
     'azd-service-name': 'api'

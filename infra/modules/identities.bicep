@@ -10,16 +10,16 @@ param tags object
 @description('Makes names unique.')
 @minLength(5)
 @maxLength(13)
-param token string
+param suffix string
 
 resource api 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
-  name: 'id-gatepost-${token}'
+  name: 'id-gatepost-${suffix}'
   location: location
   tags: tags
 }
 
 resource trustManager 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
-  name: 'id-gatepost-trust-${token}'
+  name: 'id-gatepost-trust-${suffix}'
   location: location
   tags: tags
 }

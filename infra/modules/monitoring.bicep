@@ -10,7 +10,7 @@ param tags object
 @description('Makes names unique.')
 @minLength(5)
 @maxLength(13)
-param token string
+param suffix string
 
 @description('Days for which logs are kept.')
 @minValue(30)
@@ -30,7 +30,7 @@ param apiPrincipalId string
 var roles = loadJsonContent('../roles.json')
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
-  name: 'log-gatepost-${token}'
+  name: 'log-gatepost-${suffix}'
   location: location
   tags: tags
   properties: {
@@ -49,7 +49,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
 }
 
 resource component 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-gatepost-${token}'
+  name: 'appi-gatepost-${suffix}'
   location: location
   tags: tags
   kind: 'web'

@@ -10,14 +10,14 @@ param tags object
 @description('Makes names unique.')
 @minLength(5)
 @maxLength(13)
-param token string
+param suffix string
 
 @description('Resource id of the Log Analytics workspace.')
 @minLength(1)
 param workspaceId string
 
 resource egress 'Microsoft.Network/publicIPAddresses@2024-05-01' = {
-  name: 'pip-gatepost-${token}'
+  name: 'pip-gatepost-${suffix}'
   location: location
   tags: tags
   sku: {
@@ -35,7 +35,7 @@ resource egress 'Microsoft.Network/publicIPAddresses@2024-05-01' = {
 
 // The hub stays on the Internet, where gateways are: its IP rules need an address by which to know the API.
 resource nat 'Microsoft.Network/natGateways@2024-05-01' = {
-  name: 'ng-gatepost-${token}'
+  name: 'ng-gatepost-${suffix}'
   location: location
   tags: tags
   sku: {
@@ -51,7 +51,7 @@ resource nat 'Microsoft.Network/natGateways@2024-05-01' = {
 }
 
 resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
-  name: 'vnet-gatepost-${token}'
+  name: 'vnet-gatepost-${suffix}'
   location: location
   tags: tags
   properties: {

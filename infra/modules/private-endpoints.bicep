@@ -10,7 +10,7 @@ param tags object
 @description('Makes names unique.')
 @minLength(5)
 @maxLength(13)
-param token string
+param suffix string
 
 @description('Resource id of the network in which the names are known.')
 @minLength(1)
@@ -66,7 +66,7 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2020-06-01
 }]
 
 resource endpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [for target in targets: {
-  name: 'pe-gatepost-${target.groupId}-${token}'
+  name: 'pe-gatepost-${target.groupId}-${suffix}'
   location: location
   tags: tags
   properties: {
