@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -74,6 +76,41 @@ describe('the folder of a cloud', () => {
     await again.close();
     rmSync(directory, { recursive: true });
   });
+});
+
+describe('the ports of a gateway', () => {
+  test('are those that it would like, where they are free', async () => {
+    const free = await freePorts(3);
+    const [mqtt = 0, amqp = 0, websocket = 0] = free;
+    const cloud = await startCloud({ api: false, gatewayPorts: { mqtt, amqp, websocket } });
+    expect(cloud.contract.gateways[0]?.ports).toEqual({ mqtt, amqp, websocket });
+    await cloud.close();
+  });
+
+  test('are kept over a restart, and one that somebody has taken meanwhile is replaced', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'gatepost-cloud-test-'));
+    const first = await startCloud({ api: false, directory });
+    const before = first.gateways[0]?.ports;
+    await first.close();
+    const squatter = createServer().listen(before?.amqp, '127.0.0.1');
+    await once(squatter, 'listening');
+    const second = await startCloud({ api: false, directory });
+    const after = second.gateways[0]?.ports;
+    expect(after).toMatchObject({ mqtt: before?.mqtt, websocket: before?.websocket });
+    expect(after?.amqp).toBeGreaterThan(0);
+    expect(after?.amqp).not.toBe(before?.amqp);
+    await second.close();
+    squatter.close();
+    rmSync(directory, { recursive: true });
+  });
+
+  async function freePorts(count: number): Promise<number[]> {
+    const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+    await Promise.all(servers.map((server) => once(server, 'listening')));
+    const ports = servers.map((server) => (server.address() as AddressInfo).port);
+    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+    return ports;
+  }
 });
 
 describe('a cloud with the API', () => {

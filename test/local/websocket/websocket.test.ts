@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import type { Gateway } from '../../../local/gateway/gateway.ts';
 import { tokenOf } from '../amqp/sdk.ts';
-import { type KeyedDevice, newName, Site } from '../gateway/site.ts';
+import { endOf, type KeyedDevice, newName, Site } from '../gateway/site.ts';
 
 let site: Site;
 let gateway: Gateway;
@@ -36,7 +36,7 @@ async function knock(protocols: string[], path = '/$iothub/websocket'): Promise<
 
 async function plainRequest(method: string, path: string): Promise<{ status: number; body: string }> {
   const asked = request({ host: 'localhost', port: gateway.ports.websocket, ca: gateway.root, method, path });
-  asked.end('{"temperature":21}');
+  asked.end(method === 'POST' ? '{"temperature":21}' : undefined);
   const [response] = await once(asked, 'response');
   return { status: response.statusCode, body: (await response.toArray()).join('') };
 }
@@ -51,7 +51,7 @@ async function mqttOver(device: KeyedDevice): Promise<MqttClient> {
     reconnectPeriod: 0,
   });
   site.closeLater({ close: () => client.endAsync(true) });
-  await once(client, 'connect');
+  await new Promise<void>((resolve, reject) => client.once('connect', () => resolve()).once('error', reject));
   return client;
 }
 
@@ -88,7 +88,7 @@ describe('a WebSocket', () => {
   test('is of the same device as a connection without one', async () => {
     const device = await site.device(newName(), gateway);
     const first = await site.stay(gateway, device);
-    const closed = once(first, 'close');
+    const closed = endOf(first);
     await mqttOver(device);
     await closed;
     expect(gateway.connected().filter((id) => id === device.deviceId)).toHaveLength(1);
