@@ -4,7 +4,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import manifest from '../package.json' with { type: 'json' };
 import { GatepostDeviceError, reasonOf } from './errors.ts';
 import { generalHelp, joinHelp, runHelp } from './help.ts';
-import { defaultStateFolder } from './state.ts';
+import { defaultStateFolder } from './state-folder.ts';
 import { count } from './words.ts';
 
 /** What a command reads and writes; the process in production. */

@@ -6,7 +6,8 @@ import { type Change, Keeper } from './keeper.ts';
 import { Pace, stormMessage } from './pace.ts';
 import { gatewayAddress } from './protocol.ts';
 import { type ClientCertificate, openSession, type Session, type SessionOptions } from './session.ts';
-import { defaultStateFolder, readDocument } from './state.ts';
+import { readDocument } from './state.ts';
+import { defaultStateFolder } from './state-folder.ts';
 import { followTwin } from './twin-trust.ts';
 
 export interface ConnectOptions extends Omit<SessionOptions, 'document' | 'pace' | 'makeProvider'> {
@@ -67,7 +68,7 @@ function keep(session: Session, keeper: Keeper, log: (line: string) => void): vo
   // What a link of AMQP reports, and nobody else listens to, would end the process.
   client.on('error', (error: unknown) => log(`the client reports: ${reasonOf(error)}`));
   client.on('disconnect', () => void keeper.inDoubt());
-  void followTwin({ client, keeper, log }).then(() => door.trust(rootsPem(keeper.document.trust)));
+  void followTwin({ session, keeper, log }).then(() => door.trust(rootsPem(keeper.document.trust)));
 }
 
 function apply({ what, document }: Change, session: Session, log: (line: string) => void): void {

@@ -1,6 +1,5 @@
 import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type OnboardingDocument, parseDocument, rootsPem } from './document.ts';
 import { GatepostDeviceError, reasonOf, systemCode } from './errors.ts';
 
@@ -21,16 +20,6 @@ export interface StoreOptions {
 const documentFile = 'document.json';
 const rootsFile = 'roots.pem';
 const originFile = 'origin.json';
-
-/** The state folder when none is named: per machine for root and Windows services, else per user. */
-export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env): string {
-  if (environment.GATEPOST_STATE) return resolve(environment.GATEPOST_STATE);
-  if (process.platform === 'win32') {
-    return join(environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'gatepost-device');
-  }
-  if (process.getuid?.() === 0) return '/var/lib/gatepost-device';
-  return join(environment.XDG_STATE_HOME || join(homedir(), '.local', 'state'), 'gatepost-device');
-}
 
 /** The PEM file that {@link storeDocument} writes beside the document, for SDKs that take a path. */
 export function rootsPath(folder: string): string {

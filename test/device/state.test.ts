@@ -1,7 +1,8 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { defaultStateFolder, prepareFolder, readDocument, storeDocument } from '../../device/src/state.ts';
+import { prepareFolder, readDocument, storeDocument } from '../../device/src/state.ts';
+import { defaultStateFolder } from '../../device/src/state-folder.ts';
 import { gatewayPki, onboardingDocument, temporaryFolder } from './support.ts';
 
 const { root } = await gatewayPki();

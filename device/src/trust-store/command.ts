@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Surroundings } from '../cli.ts';
 import { GatepostDeviceError, reasonOf } from '../errors.ts';
-import { defaultStateFolder } from '../state.ts';
+import { defaultStateFolder } from '../state-folder.ts';
 import { installApp, installInSystem, removeFromSystem, showStatus } from './actions.ts';
 import { defaultAppFile } from './app.ts';
 import { trustHelp } from './help.ts';
