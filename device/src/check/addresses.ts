@@ -10,11 +10,16 @@ export function usualPorts(mqtt: number | undefined): Listeners {
   return { ...usual, mqtt: mqtt ?? usual.mqtt };
 }
 
+/** Where to look at TLS. */
+export function firstPort({ mqtt, amqp, websocket }: Listeners): number {
+  return mqtt ?? amqp ?? websocket ?? usual.mqtt;
+}
+
 /** What an onboarding document says; for MQTT, its connection string has the last word. */
 export function portsOf({ gateway, connectionString }: OnboardingDocument): Listeners {
-  const { amqp = usual.amqp, websocket = usual.websocket } = gateway.ports ?? {};
+  const { mqtt = usual.mqtt, amqp = usual.amqp, websocket = usual.websocket } = gateway.ports ?? {};
   const { port } = parseConnectionString(connectionString).gateway;
-  return { mqtt: port ?? gateway.ports?.mqtt ?? usual.mqtt, amqp, websocket };
+  return { mqtt: port ?? mqtt, amqp, websocket };
 }
 
 /** What the API says where the device must go now; undefined where its answer does not read. */

@@ -89,7 +89,8 @@ function compare({ common, host, ports }: Context, { document, string }: Own, no
   const findings: Finding[] = [];
   if (now.hub !== string.hub) findings.push(found('hub_changed', common, { newHub: now.hub }));
   if (now.host !== host) findings.push(found('gateway_renamed', common, { newName: now.host }));
-  else if (now.mqtt !== ports.mqtt) findings.push(found('gateway_port_changed', common, { newPort: now.mqtt }));
+  else if (now.mqtt !== ports.mqtt)
+    findings.push(found('gateway_port_changed', common, { newPort: now.mqtt ?? 'none' }));
   const { sequence } = document.trust;
   if (now.sequence > sequence) {
     findings.push(found('trust_outdated', common, { sequence, newSequence: now.sequence }));

@@ -4,7 +4,7 @@ import { type OnboardingDocument, rootsPem } from '../document.ts';
 import { GatepostDeviceError, reasonOf } from '../errors.ts';
 import type { ClientCertificate } from '../session.ts';
 import { type Origin, rootsPath } from '../state.ts';
-import { portsOf, usualPorts } from './addresses.ts';
+import { firstPort, portsOf, usualPorts } from './addresses.ts';
 import { password } from './connect.ts';
 import type { ConnectMode, Context, Own } from './context.ts';
 import { type CommonValues, quoted, worst } from './findings.ts';
@@ -61,17 +61,18 @@ export async function checkGateway(options: CheckGatewayOptions): Promise<CheckR
   const { host, roots, timeoutMs = 5_000 } = options;
   const now = options.now ?? (() => new Date());
   const ports = usualPorts(options.port);
+  const port = firstPort(ports);
   const trusted = readRoots(roots);
-  const common = commonValues({ roots: quoted(roots.file), host, port: String(ports.mqtt) });
+  const common = commonValues({ roots: quoted(roots.file), host, port: String(port) });
   const observe = new Observations({
     host,
-    port: ports.mqtt,
+    port,
     roots: roots.pem,
     trusted,
     api: undefined,
     token: () => undefined,
     deviceId: undefined,
-    passed: [],
+    passed: beginnings(trusted),
     timeoutMs,
     now,
     lookup: options.lookup ?? systemLookup,
@@ -80,6 +81,7 @@ export async function checkGateway(options: CheckGatewayOptions): Promise<CheckR
     common,
     host,
     ports,
+    port,
     trusted,
     roots: roots.pem,
     own: undefined,
@@ -99,6 +101,7 @@ function ownContext(
   const string = parseConnectionString(document.connectionString);
   const { host } = string.gateway;
   const ports = portsOf(document);
+  const port = firstPort(ports);
   const own = ownOf(document, string, options);
   const roots = rootsPem(document.trust);
   const trusted = readCertificates(roots);
@@ -106,7 +109,7 @@ function ownContext(
   const common = {
     ...partly,
     host,
-    port: String(ports.mqtt),
+    port: String(port),
     hub: string.hub,
     device: own.id,
     gateway: document.gateway.id,
@@ -114,7 +117,7 @@ function ownContext(
   };
   const observe = new Observations({
     host,
-    port: ports.mqtt,
+    port,
     roots,
     trusted,
     api,
@@ -125,7 +128,7 @@ function ownContext(
     now: options.now ?? (() => new Date()),
     lookup: options.lookup ?? systemLookup,
   });
-  return { common, host, ports, trusted, roots, own, stateFindings: findings, timeoutMs, observe };
+  return { common, host, ports, port, trusted, roots, own, stateFindings: findings, timeoutMs, observe };
 }
 
 function ownOf(document: OnboardingDocument, string: ConnectionString, options: CheckDeviceOptions): Own {
@@ -155,7 +158,7 @@ async function examine(context: Context, now: () => Date, document?: OnboardingD
     notAfter: new Date(each.validTo).toISOString(),
     sha256: fingerprint(each),
   }));
-  const gateway = { id: document?.gateway.id ?? null, host: context.host, port: context.ports.mqtt };
+  const gateway = { id: document?.gateway.id ?? null, host: context.host, port: context.port };
   return report({ results, certificates, now, document, gateway });
 }
 

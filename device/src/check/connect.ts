@@ -97,6 +97,7 @@ export const connectCheck: Check = {
 
 /** A CONNECT with the client id of a running client ends that one's connection (MQTT 3.1.1, section 3.1.4). */
 async function whyNot({ host, ports, observe }: Context, own: Own): Promise<string | undefined> {
+  if (ports.mqtt === null) return 'it serves no MQTT on a port of its own, which is what this check speaks';
   if (own.connect === 'never') return 'that was not wanted (--no-connect)';
   if (own.string.credential.kind === 'x509' && own.certificate === undefined) return 'its certificate was not named';
   if (own.connect === 'always') return undefined;
@@ -110,14 +111,14 @@ async function whyNot({ host, ports, observe }: Context, own: Own): Promise<stri
 }
 
 async function connect(context: Context, own: Own): Promise<MqttConnectResult | undefined> {
-  const { observe, ports, host, timeoutMs } = context;
-  const [dialled, now] = await Promise.all([observe.dial(ports.mqtt), observe.time()]);
+  const { observe, port, host, timeoutMs } = context;
+  const [dialled, now] = await Promise.all([observe.dial(port), observe.time()]);
   if ('failed' in dialled || now === undefined) return undefined;
   const { credential, hub } = own.string;
   return sayConnect({
     address: dialled.open,
     host,
-    port: ports.mqtt,
+    port,
     roots: context.roots,
     clientId: own.id,
     userName: `${hub}/${own.id}/?api-version=${apiVersion}&DeviceClientType=gatepost-device`,

@@ -8,9 +8,9 @@ import type { Observations } from './observations.ts';
 /** Whether a check may log in: see {@link Own}. */
 export type ConnectMode = 'always' | 'never' | 'unless-connected';
 
+/** Null where the gateway does not serve it. */
 export interface Listeners {
-  mqtt: number;
-  /** Null where the gateway does not serve it. */
+  mqtt: number | null;
   amqp: number | null;
   websocket: number | null;
 }
@@ -32,6 +32,8 @@ export interface Context {
   common: CommonValues;
   host: string;
   ports: Listeners;
+  /** The port at which TLS is looked at: MQTT's, or the first that is served. They have one certificate. */
+  port: number;
   trusted: X509Certificate[];
   /** The same, as one PEM text. */
   roots: string;

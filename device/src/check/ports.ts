@@ -28,6 +28,18 @@ export const portsCodes = defineCodes({
     cure: 'Repair the network of this device: address, route, cable, VPN.',
     command: 'ip route get "$(getent hosts {host} | cut -d " " -f 1)"',
   },
+  mqtt_not_served: {
+    severity: 'info',
+    cause: 'This gateway serves no MQTT on a port of its own: its document says so.',
+    cure: 'Use AMQP or WebSockets; if MQTT is wanted, its port has to be recorded for the gateway.',
+    command: 'grep -A 5 \'"ports"\' {state}/document.json',
+  },
+  first_port_closed: {
+    severity: 'error',
+    cause: '{host}:{port}, which is what this gateway serves in place of MQTT, cannot be reached: {reason}.',
+    cure: 'On the gateway, look with "iotedge list" whether edgeHub runs and publishes the port, and open it in the firewall.',
+    command: 'nc -vz {host} {port}',
+  },
   amqp_port_open: {
     severity: 'ok',
     cause: '{host}:{amqpPort} (AMQP) takes connections.',
@@ -75,17 +87,25 @@ export const portsCheck: Check = {
   ownOnly: false,
   async run(context) {
     const { mqtt, amqp, websocket } = context.ports;
-    const dialOther = (port: number | null) => (port === null ? undefined : context.observe.dial(port));
-    const [ofMqtt, ofAmqp, ofWebsocket] = await Promise.all([
-      context.observe.dial(mqtt),
-      dialOther(amqp),
-      dialOther(websocket),
-    ]);
-    const moved = 'failed' in ofMqtt ? await movedBy(context) : undefined;
+    const dial = (port: number | null) => (port === null ? undefined : context.observe.dial(port));
+    const [ofMqtt, ofAmqp, ofWebsocket] = await Promise.all([dial(mqtt), dial(amqp), dial(websocket)]);
+    const first = await context.observe.dial(context.port);
+    const moved = 'failed' in first ? await movedBy(context) : undefined;
     if (moved !== undefined) return { skippedFor: moved };
-    return [mqttFinding(context, ofMqtt), amqpFinding(context, ofAmqp), websocketFinding(context, ofWebsocket)];
+    return [
+      ...mqttFindings(context, ofMqtt, first),
+      amqpFinding(context, ofAmqp),
+      websocketFinding(context, ofWebsocket),
+    ];
   },
 };
+
+function mqttFindings(context: Context, ofMqtt: Dialled | undefined, first: Dialled): Finding[] {
+  if (ofMqtt !== undefined) return [mqttFinding(context, ofMqtt)];
+  const notServed = found('mqtt_not_served', context.common, {});
+  if ('open' in first) return [notServed];
+  return [found('first_port_closed', context.common, { reason: first.reason }), notServed];
+}
 
 function mqttFinding({ common }: Context, dialled: Dialled): Finding {
   if ('open' in dialled) return found('mqtt_port_open', common, { address: dialled.open });

@@ -1,6 +1,7 @@
 import { createServer } from 'node:https';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
+import { checkGateway } from '../../../device/src/check/check.ts';
 import { storeDocument } from '../../../device/src/state.ts';
 import { issue, selfSigned } from '../../../local/kit/certificates.ts';
 import { sasToken } from '../support.ts';
@@ -105,6 +106,19 @@ test('without an API and without a date of joining, a trusted root that has not 
   const report = await patient.check({ now: () => new Date('2001-01-01T00:00:00Z') });
   expect(codesOf(report, 'error')).toEqual(['clock_behind']);
   expect(report.checks[1]?.findings[0]?.cause).toMatch(/before the trusted root "CN=Gatepost local root of gateway-1"/);
+});
+
+test('a bare look by a clock that is behind puts it on the clock, and not on three certificates', async () => {
+  const { root, ports } = clinic.gateway;
+  const now = () => new Date('1970-01-01T00:10:00Z');
+  const report = await checkGateway({
+    host: 'localhost',
+    port: ports.mqtt,
+    roots: { file: 'root.pem', pem: root },
+    now,
+  });
+  expect(codesOf(report, 'error')).toEqual(['clock_behind']);
+  expect(skippedBy(report)).toEqual({ expiry: 'clock_behind' });
 });
 
 test('without an API, a clock by which everything has expired, the root included, is suspected before all certificates', async () => {

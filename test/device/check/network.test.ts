@@ -108,6 +108,24 @@ test('the ports of AMQP and WebSockets that are recorded and closed are warnings
   );
 });
 
+test('a gateway that serves no MQTT is looked at where it listens, and not logged in to', async () => {
+  const patient = await clinic.patient();
+  const withAmqp = async (amqp: number) => {
+    patient.document.gateway.ports = { mqtt: null, amqp, websocket: null };
+    patient.document.connectionString = patient.document.connectionString.replace(/:\d+$/, '');
+    await patient.store();
+    return patient.check();
+  };
+  // Any TLS listener of the gateway: all have one certificate.
+  const report = await withAmqp(clinic.gateway.ports.mqtt);
+  expect(faultsOf(report)).toEqual([]);
+  expect(codesOf(report, 'info')).toEqual(['mqtt_not_served', 'websocket_not_served', 'connect_skipped']);
+  expect(report.certificates).toHaveLength(2);
+  const closed = await withAmqp(await closedPort());
+  expect(faultsOf(closed)).toEqual(['first_port_closed', 'amqp_port_closed']);
+  expect(closed.checks.find(({ name }) => name === 'tls')?.because).toBe('first_port_closed');
+});
+
 test('something that speaks no TLS listens on the port', async () => {
   const patient = await clinic.patient();
   await goTo(patient, { mqtt: await plainPort() });

@@ -86,7 +86,7 @@ async function askForTime({
   return { offsetMs: Math.round(date.getTime() + 500 - middle), source };
 }
 
-/** When each trusted root began: the backend hands out no root that is not valid yet. */
+/** When each trusted root began: nobody hands out a root that is not valid yet, and the backend refuses to. */
 export function beginnings(roots: X509Certificate[]): { at: Date; what: string }[] {
   return roots.map((root) => ({
     at: new Date(root.validFrom),
