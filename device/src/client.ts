@@ -41,6 +41,8 @@ export interface NewClient {
   renewToken(token: string): void;
   /** Calls back with the name of each method that is called and not registered. */
   onAnyMethod(register: (name: string) => void): Promise<void>;
+  /** Subscribes to changes of the twin before it is read, so that none falls in between. */
+  followDesired(): Promise<void>;
   /** Has the gateway say whether it accepts the credential, where an open connection does not say so yet. */
   prove(): Promise<void>;
 }
@@ -56,7 +58,9 @@ export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient 
     isConnected: () => door.isConnected,
     gatewayHostName: () => gatewayHostName(door.address, door.protocol),
   });
-  const { transport, prove, onAnyMethod } = sdk.makeTransport({ provider, door, certificate, keepaliveSeconds });
+  // edgeHub has no $cbs for an AMQP client that shows a certificate (AmqpRuntimeProvider.cs): only who needs it does.
+  const own = string.credential.kind === 'x509' ? certificate : undefined;
+  const { transport, prove, onAnyMethod } = sdk.makeTransport({ provider, door, certificate: own, keepaliveSeconds });
   // The SDK's own helpers for uploads and module methods speak HTTPS straight to the hub: behind a gateway there is none.
   const client =
     string.moduleId === undefined
@@ -65,7 +69,12 @@ export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient 
   const renewToken = (token: string) => {
     if (provider instanceof GatewayTokenProvider) provider.renew(token);
   };
-  return { client, door, renewToken, onAnyMethod, prove: () => prove(string) };
+  const desired = transport as unknown as { enableTwinDesiredPropertiesUpdates(done: (error?: Error) => void): void };
+  const followDesired = () =>
+    new Promise<void>((resolve, reject) =>
+      desired.enableTwinDesiredPropertiesUpdates((error) => (error ? reject(error) : resolve())),
+    );
+  return { client, door, renewToken, onAnyMethod, followDesired, prove: () => prove(string) };
 }
 
 /** Makes one JSON telemetry message as the hub's routing wants it: UTF-8 JSON, said so in its properties. */

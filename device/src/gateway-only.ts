@@ -56,7 +56,6 @@ class RefusedClient extends EventEmitter {
 export interface AmqpBase {
   connect(config: AmqpConfig, done: (error?: Error) => void): void;
   attachSenderLink(endpoint: string, options: null, done: (error?: Error, link?: object) => void): void;
-  detachSenderLink(endpoint: string, done: (error?: Error) => void): void;
 }
 
 interface AmqpConfig {

@@ -168,7 +168,7 @@ class Runner {
     this.#delivery = delivery;
     if (keeper !== undefined) {
       const { followTwin } = await import('./twin-trust.ts');
-      void followTwin({ client: session.client, keeper, log });
+      void followTwin({ session, keeper, log });
     }
     listener?.attach(session);
     await delivery.run(this.#options.stopMs ?? 10_000);

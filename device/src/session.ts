@@ -48,6 +48,8 @@ export interface Session {
   renewToken(token: string): void;
   /** Has methods sent here, and calls back with the name of each that is called and not registered yet. */
   onAnyMethod(register: (name: string) => void): Promise<void>;
+  /** Has changes of the twin sent here, from before it is first read. */
+  followDesired(): Promise<void>;
   peer: ProvenPeer;
   /** Says goodbye and waits for what is under way, but not for long. Never throws. */
   close(): Promise<void>;
@@ -83,7 +85,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   await probeGateway({ ...gateway, timeoutMs, ...(options.now === undefined ? {} : { now: options.now }) });
   const sdk = await loading;
   const { certificate, makeProvider, pace } = options;
-  const { client, door, renewToken, onAnyMethod, prove } = newClient(sdk, {
+  const { client, door, renewToken, onAnyMethod, followDesired, prove } = newClient(sdk, {
     string,
     gateway,
     certificate,
@@ -111,7 +113,16 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       );
     }
     if (options.sdkRetries !== false) client.setRetryPolicy(defaultRetry(sdk));
-    return { client, door, renewToken, onAnyMethod, peer: door.peer, close: () => closeClient(client, door), drop };
+    return {
+      client,
+      door,
+      renewToken,
+      onAnyMethod,
+      followDesired,
+      peer: door.peer,
+      close: () => closeClient(client, door),
+      drop,
+    };
   } catch (error) {
     await drop();
     throw explainOpen(error, { door, protocol, address, document: options.document });

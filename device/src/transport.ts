@@ -67,7 +67,7 @@ async function loadAmqp(protocol: Protocol): Promise<MakeTransport> {
     }
     return {
       transport: transport as unknown as SdkTransport,
-      prove: (identity) => proveLink(base, transport as unknown as EventEmitter, identity),
+      prove: (identity) => proveLink(base, transport as unknown as AmqpTransport, identity),
       onAnyMethod: (register) => {
         const { _deviceMethodClient: methods } = transport as unknown as { _deviceMethodClient?: EventEmitter };
         return methods === undefined
@@ -84,40 +84,52 @@ function quiet(base: AmqpBase): void {
   for (const event of ['disconnected', 'protocol_error']) container?.on(event, () => {});
 }
 
-/** What is used of a sender link of azure-iot-amqp-base: the rhea sender below it. */
-interface SenderLink {
+/** What is used of a sender link of azure-iot-amqp-base, and of the rhea sender below it. */
+interface SenderLink extends EventEmitter {
   _rheaSender?: { has_credit(): boolean; once(event: 'sendable', then: () => void): void };
+}
+
+/** What is used of the AMQP transport: the link that telemetry goes by. */
+interface AmqpTransport extends EventEmitter {
+  _d2cLink?: SenderLink;
+  _d2cErrorListener?: (error: Error) => void;
 }
 
 /**
  * edgeHub answers every put-token with 200 and judges the credential when a link is opened (CbsNode.cs,
  * LinkHandler.cs): a client that was opened over AMQP may have no right to be there. A refused link is attached and then
- * detached, as AMQP asks for; only an accepted one is given credit.
+ * detached, as AMQP asks for; only an accepted one is given credit. The link is the one for telemetry and stays: edgeHub
+ * closes the connection of a device whose last link goes (ClientConnectionHandler.cs).
  */
 async function proveLink(
   base: AmqpBase,
-  transport: EventEmitter,
+  transport: AmqpTransport,
   { deviceId, moduleId }: { deviceId: string; moduleId: string | undefined },
 ): Promise<void> {
   const own = moduleId === undefined ? deviceId : `${deviceId}/modules/${moduleId}`;
   const endpoint = `/devices/${own}/messages/events`;
+  const onError = transport._d2cErrorListener;
+  if (typeof onError !== 'function') throw hidden('azure-iot-device-amqp');
   let disconnected: (error?: Error) => void = () => {};
   try {
     await new Promise<void>((resolve, reject) => {
       disconnected = (error) => reject(error ?? new Error('the gateway closed the connection'));
       transport.once('disconnect', disconnected);
-      base.attachSenderLink(endpoint, null, (error, link?: SenderLink) => {
+      base.attachSenderLink(endpoint, null, (error, attached) => {
+        const link = attached as SenderLink | undefined;
         const sender = link?._rheaSender;
-        if (error) reject(error);
-        else if (typeof sender?.has_credit !== 'function') reject(hidden('azure-iot-amqp-base'));
-        else if (sender.has_credit()) resolve();
+        if (error) return reject(error);
+        if (link === undefined || typeof sender?.has_credit !== 'function')
+          return reject(hidden('azure-iot-amqp-base'));
+        link.on('error', onError);
+        transport._d2cLink = link;
+        if (sender.has_credit()) resolve();
         else sender.once('sendable', resolve);
       });
     });
   } finally {
     transport.removeListener('disconnect', disconnected);
   }
-  await new Promise<void>((resolve) => base.detachSenderLink(endpoint, () => resolve()));
 }
 
 /**

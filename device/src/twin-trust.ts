@@ -2,10 +2,11 @@ import type { Client, ModuleClient, Twin } from 'azure-iot-device';
 import manifest from '../package.json' with { type: 'json' };
 import { reasonOf } from './errors.ts';
 import type { Keeper } from './keeper.ts';
+import type { Session } from './session.ts';
 import { withTimeout } from './timeout.ts';
 
 export interface TwinTrustOptions {
-  client: Client | ModuleClient;
+  session: Pick<Session, 'client' | 'followDesired'>;
   keeper: Keeper;
   log(line: string): void;
   /** For each operation. Default 30 000. */
@@ -22,16 +23,14 @@ const source = "the twin's desired properties";
  * gateway without twins still takes telemetry.
  */
 export async function followTwin(options: TwinTrustOptions): Promise<void> {
-  const { client, keeper, log } = options;
+  const { keeper, log } = options;
+  const { client, followDesired } = options.session;
   const timeoutMs = options.timeoutMs ?? 30_000;
   try {
+    await withTimeout(followDesired(), timeoutMs, 'subscribing to the twin');
     // An unanswered getTwin of the SDK waits for ever.
     const twin = await withTimeout(client.getTwin(), timeoutMs, 'reading the twin');
     const first = desiredTrust(twin.properties.desired);
-    // Older than what the API gave meanwhile is no news here: nobody offers it, the twin just still says so.
-    const isNews = typeof first?.sequence !== 'number' || first.sequence >= keeper.acknowledgement.sequence;
-    if (first !== undefined && isNews) await keeper.offerTrust(first, source);
-    await acknowledge(twin, keeper, timeoutMs);
     let seen = JSON.stringify(first);
     const follow = async (patch: unknown) => {
       const trust = desiredTrust(patch);
@@ -43,10 +42,15 @@ export async function followTwin(options: TwinTrustOptions): Promise<void> {
       const whole = isWhole ? trust : desiredTrust((await reread(client, timeoutMs)).properties.desired);
       if ((await keeper.offerTrust(whole, source)) === 'installed') await acknowledge(twin, keeper, timeoutMs);
     };
+    // Before anything that is waited for: what changes meanwhile must not go by unheard.
     twin.on('properties.desired', (patch: unknown) => {
       follow(patch).catch((error: unknown) => log(`trust: the twin cannot be followed. ${reasonOf(error)}`));
     });
     twin.on('error', () => {});
+    // Older than what the API gave meanwhile is no news here: nobody offers it, the twin just still says so.
+    const isNews = typeof first?.sequence !== 'number' || first.sequence >= keeper.acknowledgement.sequence;
+    if (first !== undefined && isNews) await keeper.offerTrust(first, source);
+    await acknowledge(twin, keeper, timeoutMs);
   } catch (error) {
     log(`trust: the twin cannot be read, new roots come from the API only. ${reasonOf(error)}`);
   }
