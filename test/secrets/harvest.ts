@@ -8,6 +8,7 @@ const secretFields: Record<string, string> = {
   secondaryKey: 'device key',
   access_token: 'access token',
   token: 'join token',
+  keyHandle: 'key handle',
   sasToken: 'SAS token',
   clientSecret: 'client secret',
   client_secret: 'client secret',
