@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect as connectTls } from 'node:tls';
 import rhea, { type Message, type Receiver } from 'rhea';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Gateway } from '../../../local/gateway/gateway.ts';
@@ -381,6 +383,22 @@ describe('connections', () => {
   test('that promise less than five seconds of patience are refused', async () => {
     const client = await dial({ idleMs: 4000 });
     expect(await client.ended).toBe('amqp:internal-error');
+  });
+
+  test('that speak something else are closed, and the others stay', async () => {
+    const { client, path } = await connect();
+    const sender = await client.sender(`${path}/messages/events`);
+    for (const text of [
+      'GET / HTTP/1.1\r\n\r\n',
+      'AMQP\x02\x01\x00\x00',
+      'AMQP\x00\x01\x00\x00\x00\x00\x00\x01junkjunk',
+    ]) {
+      const socket = connectTls({ host: 'localhost', port: gateway.ports.amqp, ca: gateway.root });
+      const closed = once(socket, 'close');
+      socket.resume().write(text, 'latin1');
+      await closed;
+    }
+    expect(await send(sender, data('unmoved'))).toBe('accepted');
   });
 
   test('hear that the gateway goes', async () => {
