@@ -319,6 +319,16 @@ module app 'modules/function-app.bicep' = {
   ]
 }
 
+module queries 'modules/queries.bicep' = {
+  name: 'gatepost-queries'
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    workspaceName: monitoring.outputs.workspaceName
+  }
+}
+
 module alerts 'modules/alerts.bicep' = {
   name: 'gatepost-alerts'
   scope: group

@@ -60,7 +60,8 @@ export interface Log {
 
 export type LogSink = (level: LogLevel, line: string) => void;
 
-const allowed: ReadonlySet<string> = new Set<keyof LogFields>([
+/** The names of all fields that a line may have beside its event: the queries in infra/ are held to them. */
+export const logFields: ReadonlySet<string> = new Set<keyof LogFields>([
   'route',
   'method',
   'status',
@@ -135,7 +136,7 @@ export function describeError(error: unknown): LogFields {
 function presentable(fields: LogFields): Record<string, string | number> {
   const shown: Record<string, string | number> = {};
   for (const [name, value] of Object.entries(fields) as [string, unknown][]) {
-    if (!allowed.has(name)) continue;
+    if (!logFields.has(name)) continue;
     if (typeof value === 'number') shown[name] = value;
     if (typeof value === 'string') shown[name] = presentableText(value);
   }

@@ -172,6 +172,8 @@ const withoutLogs = [
   'Microsoft.Network/privateDnsZones/virtualNetworkLinks',
   'Microsoft.Insights/diagnosticSettings',
   'Microsoft.Insights/actionGroups',
+  'Microsoft.Insights/workbooks',
+  'Microsoft.OperationalInsights/workspaces/savedSearches',
   'Microsoft.Insights/scheduledQueryRules',
   'Microsoft.Insights/metricAlerts',
   // Keeps its tables in the workspace: a diagnostic setting would write every line twice.

@@ -94,6 +94,7 @@ describe('a leak is found', () => {
       'in a row of storage',
       `await fetch(url + '/devstoreaccount1/Audit', { method: 'POST', body: JSON.stringify({ note: 'key KEY' }) });`,
     ],
+    ['in a trace', `await fetch(url + '/v1/traces', { method: 'POST', body: JSON.stringify({ name: 'key KEY' }) });`],
     ['in a problem', `await fetch(url + '/api/v1/devices/refused');`],
     ['in an answer that is not meant to hold a credential', `await fetch(url + '/api/v1/devices/d1');`],
     ['in the output of a child', `await once(spawn(process.execPath, ['-e', 'console.log("using KEY")']), 'close');`],

@@ -53,6 +53,8 @@ class Gathered {
 
 const calledFrom = (message: IncomingMessage) => `${message.method} ${message.url}`;
 const isStorage = (request: IncomingMessage) => request.url?.startsWith('/devstoreaccount1') === true;
+/** What the API sends to a collector: OTLP over HTTP. */
+const isTelemetry = (request: IncomingMessage) => /^\/v1\/(traces|metrics|logs)$/.test(request.url ?? '');
 /** The API is the one server without TLS, and everything of it is under this path. */
 const isApi = (request: IncomingMessage) =>
   request.url?.startsWith('/api/v1/') === true && (request.socket as Partial<TLSSocket>).encrypted !== true;
@@ -83,6 +85,10 @@ function receive(request: IncomingMessage, body: Buffer): void {
   if (isStorage(request)) {
     if (isExport(request)) return;
     written('storage', `\n--- ${calledFrom(request)}\n${body.toString('latin1')}\n`);
+    return;
+  }
+  if (isTelemetry(request)) {
+    written('traces', `\n--- ${calledFrom(request)}\n${body.toString('latin1')}\n`);
     return;
   }
   const { authorization } = request.headers;

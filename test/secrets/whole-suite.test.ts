@@ -29,22 +29,30 @@ describe.skipIf(folder === undefined)('over the whole suite (skipped when only s
   const texts = (prefix: string) =>
     written.filter(({ name }) => name.startsWith(`written.${prefix}`)).map(({ text }) => text);
 
-  it.each(['device key', 'SAS token', 'access token', 'join token', 'private key', 'PFX', 'client secret'])(
-    'at least one secret of the kind "%s" passed between the parts',
-    (kind) => {
-      expect(secrets.filter((secret) => secret.kind === kind).length).toBeGreaterThan(0);
-    },
-  );
+  it.each([
+    'device key',
+    'key handle',
+    'SAS token',
+    'access token',
+    'join token',
+    'private key',
+    'PFX',
+    'client secret',
+  ])('at least one secret of the kind "%s" passed between the parts', (kind) => {
+    expect(secrets.filter((secret) => secret.kind === kind).length).toBeGreaterThan(0);
+  });
 
-  it('the logs of the app, rows of storage, answers of the API and the output of the device were all recorded', () => {
+  it('the logs of the app, traces, rows of storage and of the audit log, answers of the API and the output of the device were all recorded', () => {
     // Not toMatch, which prints a text of megabytes where it fails.
     const has = (prefix: string, what: RegExp) => texts(prefix).some((text) => what.test(text));
     expect({
       host: has('host', /"event":/),
+      traces: has('traces', /"name":"onboardDevice"/),
+      audit: has('storage', /\/devstoreaccount1\/gatepostaudit\d{6}[\s\S]{0,2000}?"action":"device\.onboard"/),
       storage: has('storage', /--- (PUT|POST|MERGE) \/devstoreaccount1/),
       answers: has('answers', /application\/problem\+json/),
       child: has('child', /messages delivered/),
-    }).toEqual({ host: true, storage: true, answers: true, child: true });
+    }).toEqual({ host: true, traces: true, audit: true, storage: true, answers: true, child: true });
   });
 
   it('no key, token or private key stands in a log, a trace, storage, an output or a problem', () => {
