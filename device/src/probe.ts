@@ -153,7 +153,7 @@ function explainChain(code: string, chain: X509Certificate[], options: ProbeOpti
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
     return explainTime(code, [...chain, ...trusted], where, now);
   }
-  const names = trusted.map((root) => `"${subjectOf(root)}"`).join(', ');
+  const names = listed(trusted.map((root) => `"${subjectOf(root)}"`));
   const weak = trusted.find(
     (each) => !isAnchor(each) && chain.some((one) => one.raw.equals(each.raw) || isIssuedBy(one, each)),
   );
@@ -188,4 +188,10 @@ function explainTime(code: string, candidates: X509Certificate[], where: string,
     expired ? 'certificate_expired' : 'certificate_not_yet_valid',
     `In the chain of ${where}, ${name} ${what}; the clock of this device says ${now.toISOString()}. Check the clock first, then the gateway's certificates.`,
   );
+}
+
+/** All of a few names; of a whole system store only so many that a person still reads the line. */
+function listed(names: string[]): string {
+  if (names.length <= 5) return names.join(', ');
+  return `${names.slice(0, 3).join(', ')} and ${names.length - 3} more`;
 }

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { rootCertificates } from 'node:tls';
 import device, { type Client } from 'azure-iot-device';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { openAgentSession } from '../../../device/src/agent/connect-agent.ts';
@@ -44,6 +45,23 @@ test('module telemetry reaches the hub through the gateway with a token that the
   await expect.poll(() => bodies(deviceId)).toEqual([{ moduleId: agentName, gatewayId: 'gateway-1', body: 'hello' }]);
   expect(host.gateway.connected()).toContain(`${deviceId}/${agentName}`);
   expect(signatures(services)).toBe(1);
+});
+
+test('AMQP works as well, over a renewal', async () => {
+  const deviceId = newId();
+  const services = await host.start(deviceId);
+  const port = host.gateway.ports.amqp ?? undefined;
+  const options = { ...optionsOf(host, services), port, protocol: 'amqp' as const };
+  const client = await open({ ...options, lifetimeSeconds: 4, marginSeconds: 3 });
+  await client.sendEvent(new device.Message('by AMQP'));
+  await expect.poll(() => signatures(services), { timeout: 5_000 }).toBeGreaterThanOrEqual(2);
+  await client.sendEvent(new device.Message('still'));
+  await expect
+    .poll(() => bodies(deviceId))
+    .toEqual([
+      { moduleId: agentName, gatewayId: 'gateway-1', body: 'by AMQP' },
+      { moduleId: agentName, gatewayId: 'gateway-1', body: 'still' },
+    ]);
 });
 
 test('a device principal is a device', async () => {
@@ -227,7 +245,14 @@ test('a gateway whose root is not trusted here is refused before anything is sen
   const other = await selfSigned({ commonName: 'Another root' });
   const ca = caFile(host);
   writeFileSync(ca, other.certificate);
-  expect((await faultOf(openAgentSession({ ...optionsOf(host, services), ca }))).code).toBe('chain_untrusted');
+  const fault = await faultOf(openAgentSession({ ...optionsOf(host, services), ca }));
+  expect(fault).toMatchObject({ code: 'chain_untrusted', message: expect.stringContaining('Another root') });
+  // The store of a system has more roots than anybody wants to read.
+  writeFileSync(ca, rootCertificates.join('\n'));
+  const systemFault = await faultOf(openAgentSession({ ...optionsOf(host, services), ca }));
+  expect(systemFault.code).toBe('chain_untrusted');
+  expect(systemFault.message).toMatch(/ and \d+ more\.$/);
+  expect(systemFault.message.length).toBeLessThan(800);
 });
 
 test('a module whose device was moved away from the gateway is refused with the reason', async () => {
