@@ -36,6 +36,29 @@ describe('what is uploaded', () => {
   });
 });
 
+describe('docs/deploy.md', () => {
+  it('tells every variable by which azd sets a parameter, with its default', () => {
+    const set = [...read('infra/main.parameters.json').matchAll(/"(\w+)": \{ "value": "\$\{(\w+)(?:=(\w*))?\}" \}/g)];
+    expect(set.length).toBeGreaterThan(5);
+    const rows = read('docs/deploy.md').split('\n');
+    for (const [, parameter, variable, fallback = ''] of set) {
+      if (String(variable).startsWith('AZURE_')) continue;
+      const row = rows.find((line) => line.startsWith(`| \`${variable}\` | \`${parameter}\``));
+      expect([variable, row]).toEqual([variable, expect.stringContaining(fallback)]);
+    }
+  });
+
+  it('names files, scripts and outputs that there are', () => {
+    const text = read('docs/deploy.md');
+    for (const [, path] of text.matchAll(/\]\(\.\.\/([^)]+)\)/g)) expect(() => read(String(path))).not.toThrow();
+    const outputs = read('infra/main.bicep').matchAll(/^output (\w+) /gm);
+    const known = [...outputs].map((found) => String(found[1])).concat('GATEPOST_FACTORY_CLIENT_ID');
+    for (const [, name] of text.matchAll(/env get-value (\w+)/g)) expect(known).toContain(name);
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+    for (const [, name] of text.matchAll(/npm run (\w+)/g)) expect(Object.keys(scripts)).toContain(name);
+  });
+});
+
 describe('the pipelines', () => {
   it.each(workflows)('%s runs actions by their commit', (path) => {
     const used = [...read(path).matchAll(/uses: (\S+)/g)].map((found) => String(found[1]));
