@@ -75,9 +75,10 @@ export function lastWord({ stdout, stderr }: Outcome): string {
 }
 
 /** `su` without a dash keeps the path of the user, in which Debian has no `/usr/sbin`: the store's tools live there. */
-function searchPath({ platform, environment }: Machine): string {
-  const given = environment.PATH ?? environment.Path ?? '';
-  return platform === 'win32' ? given : [given, '/usr/sbin', '/usr/bin', '/sbin', '/bin'].join(delimiter);
+function searchPath(machine: Machine): string {
+  const given = machine.environment.PATH ?? machine.environment.Path ?? '';
+  if (machine.platform === 'win32') return given;
+  return [given, ...['/usr/sbin', '/usr/bin', '/sbin', '/bin'].map((path) => at(machine, path))].join(delimiter);
 }
 
 async function isExecutable(path: string): Promise<boolean> {

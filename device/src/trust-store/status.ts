@@ -1,5 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import { fingerprint, subjectOf } from '../certificates.ts';
+import { count } from '../words.ts';
 import type { TrustStore } from './store.ts';
 
 /** A root that Gatepost installed, or that it should have installed. */
@@ -67,7 +68,7 @@ export function statusLines(roots: RootStatus[]): string[] {
   return roots.flatMap(({ subject, sha256, mark, notAfter, daysLeft, trusted, inBundle, warnings }) => [
     `${mark === null ? '-' : trusted ? 'ok' : '!!'}  ${subject ?? mark}`,
     ...(sha256 === null ? [] : [`    sha256   ${sha256}`]),
-    ...(notAfter === null ? [] : [`    expires  ${notAfter.slice(0, 10)}, ${daysLeft} days left`]),
+    ...(notAfter === null ? [] : [`    expires  ${notAfter.slice(0, 10)}, ${count(daysLeft ?? 0, 'day')} left`]),
     ...(mark === null ? [] : [`    is       ${mark}`]),
     ...(inBundle === null ? [] : [`    bundle   ${inBundle ? 'current' : 'left'}`]),
     ...warnings.map((warning) => `    warning  ${warning}`),
@@ -87,5 +88,5 @@ export function expiry(root: X509Certificate, now: Date): string[] {
   const { daysLeft } = facts(root, now);
   if (new Date(root.validFrom) > now) return ['is not valid yet: check the clock of this device'];
   if (daysLeft < 0) return ['has expired: nothing that it signed is trusted any more'];
-  return daysLeft > warnDays ? [] : [`expires in ${daysLeft} days: have its successor rolled out`];
+  return daysLeft > warnDays ? [] : [`expires in ${count(daysLeft, 'day')}: have its successor rolled out`];
 }

@@ -7,14 +7,15 @@ import { lastWord, type Machine, run } from './machine.ts';
 export type Step =
   | { kind: 'write'; path: string; content: string }
   | { kind: 'delete'; path: string }
-  | { kind: 'run'; command: string; parameters: string[] };
+  | { kind: 'run'; command: string; parameters: string[]; undo?: Step };
 
 export type Shell = 'sh' | 'powershell';
 
 /**
- * Does the steps in order and stops at the first that fails. Files that were deleted before it are put back: they are how
- * Gatepost knows what is its own, and without them a retry would not know what is left to remove. Throws
- * `trust_not_permitted` and `trust_incomplete`, which say what is done and what is not.
+ * Does the steps in order and stops at the first that fails. Files that were deleted before it are put back, and steps
+ * that say how are undone: marks are how Gatepost knows what is its own, and without them a retry would neither know what
+ * is left to remove nor find what it added. Throws `trust_not_permitted` and `trust_incomplete`, which say what is done
+ * and what is not.
  */
 export async function execute(steps: Step[], machine: Machine): Promise<void> {
   const done: Step[] = [];
@@ -26,10 +27,21 @@ export async function execute(steps: Step[], machine: Machine): Promise<void> {
       done.push(step);
     } catch (error) {
       for (const { path, content } of deleted) await writeFile(path, content).catch(() => {});
-      const kept = done.filter((each) => each.kind !== 'delete');
+      const kept: Step[] = [];
+      for (const each of done) {
+        if (each.kind !== 'delete' && !(await isUndone(each, machine))) kept.push(each);
+      }
       throw explain(error, kept, step, steps.slice(index + 1), deleted.length);
     }
   }
+}
+
+async function isUndone(step: Step, machine: Machine): Promise<boolean> {
+  if (step.kind !== 'run' || step.undo === undefined) return false;
+  return perform(step.undo, machine).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** The step as one types it: what `--dry-run` prints can be pasted. */

@@ -40,7 +40,8 @@ function addition(machine: Machine, root: X509Certificate): Step[] {
   const item = `Cert:\\LocalMachine\\Root\\${thumbprint(root)}`;
   return [
     { kind: 'write', path, content: toPem(root) },
-    { kind: 'run', command: 'certutil', parameters: ['-addstore', '-f', 'Root', path] },
+    // Without the mark, it would be taken for somebody else's at the next time, and stay for ever.
+    { ...certutil('-addstore', '-f', 'Root', path), undo: certutil('-delstore', 'Root', thumbprint(root)) },
     powershell(`(Get-Item -LiteralPath '${item}' -ErrorAction Stop).FriendlyName = '${markOf(root)}'`),
     { kind: 'delete', path },
   ];
@@ -48,12 +49,16 @@ function addition(machine: Machine, root: X509Certificate): Step[] {
 
 function removal({ mark, certificate }: OwnRoot): Step {
   if (certificate !== undefined) {
-    return { kind: 'run', command: 'certutil', parameters: ['-delstore', 'Root', thumbprint(certificate)] };
+    return certutil('-delstore', 'Root', thumbprint(certificate));
   }
   // The name of Gatepost on somebody else's certificate: the name goes, the certificate stays.
   return powershell(
     `Get-ChildItem -LiteralPath Cert:\\LocalMachine\\Root | Where-Object { $_.FriendlyName -eq '${mark}' } | ForEach-Object { $_.FriendlyName = '' }`,
   );
+}
+
+function certutil(...parameters: string[]): Step & { kind: 'run' } {
+  return { kind: 'run', command: 'certutil', parameters };
 }
 
 function powershell(command: string): Step & { kind: 'run' } {
