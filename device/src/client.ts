@@ -69,6 +69,7 @@ export function newClient(sdk: LoadedSdk, options: NewClientOptions): NewClient 
   const renewToken = (token: string) => {
     if (provider instanceof GatewayTokenProvider) provider.renew(token);
   };
+  client.on('connect', () => options.pace?.accepted());
   const desired = transport as unknown as { enableTwinDesiredPropertiesUpdates(done: (error?: Error) => void): void };
   const followDesired = () =>
     new Promise<void>((resolve, reject) =>

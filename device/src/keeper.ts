@@ -57,6 +57,8 @@ export class Keeper {
   #origin: Origin | undefined;
   #document: OnboardingDocument;
   #etag: string | undefined;
+  /** The last line about a refused bundle. */
+  #refused = '';
   #storing: Promise<unknown> = Promise.resolve();
 
   private constructor(options: KeeperOptions) {
@@ -136,8 +138,10 @@ export class Keeper {
       );
       return 'installed';
     } catch (error) {
-      const stays = `sequence ${this.#document.trust.sequence} stays`;
-      this.#options.log(`trust: what came from ${from} was refused, ${stays}. ${reasonOf(error)}`);
+      const line = `trust: what came from ${from} was refused, sequence ${this.#document.trust.sequence} stays. ${reasonOf(error)}`;
+      // A twin says the same at each connection: one line is enough.
+      if (line !== this.#refused) this.#options.log(line);
+      this.#refused = line;
       return 'refused';
     }
   }

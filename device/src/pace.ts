@@ -28,7 +28,8 @@ export class Pace {
   readonly #options: PaceOptions;
   readonly #backoff: Backoff;
   readonly #now: () => number;
-  #beganAt: number | undefined;
+  #isFirst = true;
+  #acceptedAt: number | undefined;
   #short = 0;
   #timer: NodeJS.Timeout | undefined;
   #cancelled = false;
@@ -39,23 +40,28 @@ export class Pace {
     this.#now = options.now ?? (() => performance.now());
   }
 
+  /** The gateway accepted the connection that was waited for. */
+  accepted(): void {
+    this.#acceptedAt = this.#now();
+  }
+
   /** Milliseconds to wait before the connection that is about to begin: none for the first. */
   next(): number {
-    const now = this.#now();
-    if (this.#beganAt === undefined) {
-      this.#beganAt = now;
+    if (this.#isFirst) {
+      this.#isFirst = false;
       return 0;
     }
-    if (now - this.#beganAt >= (this.#options.steadyMs ?? 10_000)) {
+    const acceptedAt = this.#acceptedAt;
+    this.#acceptedAt = undefined;
+    if (acceptedAt !== undefined && this.#now() - acceptedAt >= (this.#options.steadyMs ?? 10_000)) {
       this.#backoff.reset();
       this.#short = 0;
-    } else {
+    } else if (acceptedAt !== undefined) {
+      // One that was refused, or never came about, says nothing of a second client.
       this.#short += 1;
-      if (this.#short === (this.#options.suspicious ?? 5)) this.#options.onStorm?.(this.#short);
+      if (this.#short === (this.#options.suspicious ?? 4)) this.#options.onStorm?.(this.#short);
     }
-    const waitMs = this.#backoff.next();
-    this.#beganAt = now + waitMs;
-    return waitMs;
+    return this.#backoff.next();
   }
 
   /** Calls back in time for the next connection; at once, and in the same turn, for the first. */

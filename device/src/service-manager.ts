@@ -25,7 +25,7 @@ export function serviceManager(environment: NodeJS.ProcessEnv, log: (line: strin
     if (isBroken || key === last) return;
     last = key;
     queue = queue
-      .then(() => notify(parameters, environment))
+      .then(() => (isBroken ? undefined : notify(parameters, environment)))
       .catch((error: unknown) => {
         isBroken = true;
         log(

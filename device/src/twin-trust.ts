@@ -47,9 +47,7 @@ export async function followTwin(options: TwinTrustOptions): Promise<void> {
       follow(patch).catch((error: unknown) => log(`trust: the twin cannot be followed. ${reasonOf(error)}`));
     });
     twin.on('error', () => {});
-    // Older than what the API gave meanwhile is no news here: nobody offers it, the twin just still says so.
-    const isNews = typeof first?.sequence !== 'number' || first.sequence >= keeper.acknowledgement.sequence;
-    if (first !== undefined && isNews) await keeper.offerTrust(first, source);
+    if (first !== undefined) await keeper.offerTrust(first, source);
     await acknowledge(twin, keeper, timeoutMs);
   } catch (error) {
     log(`trust: the twin cannot be read, new roots come from the API only. ${reasonOf(error)}`);
