@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseConnectionString } from '../../../device/src/connection-string.ts';
 import type { IdentityService } from '../../../local/identity-service/identity-service.ts';
 import { agentName, agentUid, Host } from '../../local/identity-service/support.ts';
-import { execute } from '../program.ts';
+import { begin, execute } from '../program.ts';
 import { caFile } from './support.ts';
 
 // The command line as npm installs it.
@@ -56,6 +56,23 @@ test('agent run sends what it reads as telemetry of the module', async () => {
     [agentName, 'gateway-1'],
     [agentName, 'gateway-1'],
   ]);
+});
+
+test('SIGTERM ends agent run cleanly although its input stays open', async () => {
+  const port = String(host.gateway.ports.mqtt);
+  const { child, output, ended } = begin([
+    'agent',
+    'run',
+    '--sockets',
+    services.sockets(agentUid),
+    '--ca',
+    caFile(host),
+    '--port',
+    port,
+  ]);
+  await expect.poll(() => output.stderr, { timeout: 10_000 }).toContain('connected to');
+  child.kill('SIGTERM');
+  expect(await ended).toMatchObject({ code: 0, stderr: expect.stringContaining('stopped: 0 messages delivered') });
 });
 
 test('each kind of fault has its exit code and one line', async () => {
