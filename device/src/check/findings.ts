@@ -69,16 +69,22 @@ export function finder<const T extends Record<string, CodeEntry>>(codes: T) {
     const entry: CodeEntry | undefined = codes[code];
     if (entry === undefined) throw new Error(`There is no code ${code}.`);
     const all = { ...common, ...values };
-    const filled = (text: string) => fill(text, (name) => String((all as Record<string, string | number>)[name] ?? ''));
+    const filled = (text: string) =>
+      fill(text, (name) => harmless(String((all as Record<string, string | number>)[name] ?? '')));
     return {
       code,
       severity: entry.severity,
       cause: filled(entry.cause),
       cure: filled(entry.cure),
       command: filled(entry.command),
-      details,
+      details: details.map(harmless),
     };
   };
+}
+
+/** What others have written, in a certificate or an answer, must not steer the terminal that it is shown on. */
+function harmless(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, ' ');
 }
 
 /** Replaces each {name} of a text. */

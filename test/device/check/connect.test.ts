@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { establishedPeers } from '../../../device/src/check/observe/connections.ts';
+import { renderTable } from '../../../device/src/check/table.ts';
 import { storeDocument } from '../../../device/src/state.ts';
 import { selfSigned } from '../../../local/kit/certificates.ts';
 import { Clinic, codesOf, faultsOf, originOf, type Patient, randomKey, skippedBy } from './patient.ts';
@@ -81,6 +82,15 @@ test('an API that throttles or fails says nothing of the device', async () => {
     expect(codesOf(report, 'info')).toContain('identity_unasked');
     expect(codesOf(report, 'ok')).toContain('connect_ok');
   }
+});
+
+test('what the API says cannot steer the terminal that it is shown on', async () => {
+  const patient = await clinic.patient();
+  const escapeCharacter = String.fromCharCode(27);
+  patient.api.problem = { status: 409, code: `odd${escapeCharacter}[2J` };
+  const report = await patient.check();
+  expect(faultsOf(report)).toEqual(['identity_unusable']);
+  expect(renderTable(report, { colour: false, verbose: true }).join('')).not.toContain(escapeCharacter);
 });
 
 test('a device that was moved is told to which gateway', async () => {

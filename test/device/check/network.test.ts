@@ -143,6 +143,19 @@ test('a gateway that hangs up during the handshake, and one that says nothing, a
   expect(faultsOf(await patient.check({ timeoutMs: 200 }))).toEqual(['tls_silent']);
 });
 
+test('a server that sends something else than certificates is told as that, and ends nothing', async () => {
+  const garbage = Buffer.from([0x0b, 0, 0, 10, 0, 0, 7, 0, 0, 4, 1, 2, 3, 4]);
+  const record = Buffer.concat([Buffer.from([22, 3, 3, 0, garbage.length]), garbage]);
+  const server = createPlainServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.write(record));
+  });
+  onTestFinished(() => void server.close());
+  const patient = await clinic.patient();
+  await goTo(patient, { mqtt: await listen(server) });
+  expect(faultsOf(await patient.check())).toEqual(['tls_not_spoken']);
+});
+
 test('a bare look at a gateway needs no state, and asks for nothing that needs an identity', async () => {
   const { gateway } = clinic;
   const report = await checkGateway({

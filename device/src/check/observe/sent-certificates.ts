@@ -15,8 +15,16 @@ export class SentCertificates {
   #done = false;
   readonly certificates: X509Certificate[] = [];
 
-  /** Takes the next bytes from the server. */
+  /** Takes the next bytes from the server. What does not read is left to OpenSSL, which names the fault. */
   read(bytes: Buffer): void {
+    try {
+      this.#read(bytes);
+    } catch {
+      this.#done = true;
+    }
+  }
+
+  #read(bytes: Buffer): void {
     if (this.#done) return;
     this.#records = Buffer.concat([this.#records, bytes]);
     while (!this.#done && this.#records.length >= 5) {
