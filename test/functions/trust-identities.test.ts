@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,4 +51,20 @@ describe('the identity that the app has for its own', () => {
       });
     }
   });
+});
+
+it('what devices are served does not need the identity that manages trust: it may be taken away', async () => {
+  await withoutManager.close();
+  const stranger = { GATEPOST_TRUST_MANAGER_CLIENT_ID: randomUUID() };
+  const test = await startTestCloud({ directory, apiEnv: stranger });
+  try {
+    const { status, text } = await test.call('GET', '/api/v1/trust-bundle', { authorization: null });
+    expect(status).toBe(200);
+    for (const root of roots) expect(text).toContain(root);
+    const { certificate: pem } = await goodRoot();
+    const imported = await test.call('POST', '/api/v1/roots', { json: { name: 'd', pem } });
+    expect([imported.status, imported.json.code]).toEqual([503, 'upstream_unavailable']);
+  } finally {
+    await test.close();
+  }
 });
