@@ -176,6 +176,14 @@ describe('links', () => {
     expect(await send(sender, body(1_200_000))).toBe('closed: amqp:link:message-size-exceeded');
   });
 
+  test('take more messages than they give credit for at once', async () => {
+    const { client, device, path } = await connect();
+    const sender = await client.sender(`${path}/messages/events`);
+    for (let index = 0; index < 1500; index += 1) sender.send(data(String(index)));
+    await until('all have arrived', () => site.bodiesFrom(device.deviceId).length === 1500);
+    expect(site.bodiesFrom(device.deviceId).at(-1)).toBe('1499');
+  });
+
   test('reject a body that is no data, and go on', async () => {
     const { client, device, path } = await connect();
     const sender = await client.sender(`${path}/messages/events`);
@@ -438,6 +446,16 @@ describe('faults', () => {
     sender.send(data('done'));
     expect(await client.ended).toBe('none');
     expect(site.bodiesFrom(device.deviceId)).toEqual(['done']);
+  });
+
+  test('delay a message, and the next one does not overtake it', async () => {
+    const { client, device, path } = await connect();
+    const sender = await client.sender(`${path}/messages/events`);
+    arm('AMQP TRANSFER', { delayMs: 60 });
+    sender.send(data('first'));
+    sender.send(data('second'));
+    await until('both have arrived', () => site.bodiesFrom(device.deviceId).length === 2);
+    expect(site.bodiesFrom(device.deviceId)).toEqual(['first', 'second']);
   });
 
   test('answer a token with their status', async () => {
