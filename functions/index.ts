@@ -1,5 +1,5 @@
 import { app } from '@azure/functions';
-import { serve } from '../lib/http/route.ts';
+import { serve } from '../lib/http/serve.ts';
 import { runActivity } from '../lib/telemetry/activity.ts';
 import { parseTraceparent } from '../lib/telemetry/trace-context.ts';
 import { createLog } from '../lib/telemetry.ts';

@@ -200,6 +200,22 @@ describe('while the audit log cannot be written', () => {
   });
 });
 
+it('what is kept no longer is deleted once a day', async () => {
+  await test.cloud.host.invoke('purgeRecords');
+  const purged = () =>
+    test.cloud.host
+      .logs()
+      .map((line) => /\{"event":"records_purged".*\}/.exec(line)?.[0])
+      .filter((line) => line !== undefined)
+      .map((line) => JSON.parse(line));
+  await expect.poll(purged).toHaveLength(3);
+  expect(purged().map(({ kind, count }) => [kind, count])).toEqual([
+    ['months', 0],
+    ['joinTokens', 0],
+    ['limits', 0],
+  ]);
+});
+
 it('costs the hub nothing', async () => {
   await onboard(newId());
   test.hubCalls();

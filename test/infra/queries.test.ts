@@ -64,6 +64,16 @@ it('every dimension of a metric can be written to the log', () => {
   expect([...dimensions, ...sums].filter((name) => !logFields.has(name))).toEqual([]);
 });
 
+it('the page on observability lists every metric with its dimensions, and no other', () => {
+  const rows = [...read('docs/observability.md').matchAll(/^\| `(gatepost\.[\w.]+)` \|.*\| ?(.*) \|$/gm)];
+  const listed = rows.map(([, name, dimensions]) => [name, found(String(dimensions), /`(\w+)`/g)]);
+  expect(listed.sort()).toEqual(
+    Object.entries(metricNames)
+      .map(([name, each]) => [name, [...each.dimensions]])
+      .sort(),
+  );
+});
+
 it('every metric is asked for by a query', () => {
   const asked = new Set(queries.flatMap(([, query]) => metricsIn(query)));
   const others = Object.keys(metricNames).filter((name) => !asked.has(name));

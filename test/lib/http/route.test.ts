@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { GatepostError } from '../../../lib/errors.ts';
-import { type Answer, type Authenticator, defineRoute, type Route, serve } from '../../../lib/http/route.ts';
+import { type Answer, type Authenticator, defineRoute, type Route } from '../../../lib/http/route.ts';
+import { serve } from '../../../lib/http/serve.ts';
 import { invocation, problemOf, type RequestParts, requestOf } from '../../support/requests.ts';
 
 const everybody: Authenticator = async () => ({ plane: 'public' });

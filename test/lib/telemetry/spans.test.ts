@@ -8,7 +8,8 @@ import {
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { upstream } from '../../../lib/azure/upstream.ts';
-import { type Authenticator, defineRoute, type Route, serve } from '../../../lib/http/route.ts';
+import { type Authenticator, defineRoute, type Route } from '../../../lib/http/route.ts';
+import { serve } from '../../../lib/http/serve.ts';
 import { currentTraceparent } from '../../../lib/telemetry/activity.ts';
 import { metricNames } from '../../../lib/telemetry/metrics.ts';
 import { invocation, requestOf } from '../../support/requests.ts';
