@@ -208,6 +208,46 @@ test('while the gateway is offline a module is answered as it was seen last', as
   }
 });
 
+test('starts while there is no way to the hub, has nothing to answer, and makes its modules when there is one', async () => {
+  const { key } = await host.site.device('press-19', host.gateway);
+  await host.gateway.refreshScope();
+  host.gateway.setOnline(false);
+  try {
+    const services = await host.services({
+      provisioning: {
+        source: 'manual',
+        hub: host.site.hub.hostname,
+        deviceId: 'press-19',
+        gatewayHost: 'localhost',
+        authentication: { method: 'sas', key },
+      },
+      principals: [{ uid: agentUid, name: agentName, idtype: ['module'] }],
+    });
+    const get = () => ask(services.sockets(agentUid), 'identityd', `/identities/identity?${v}`);
+    expect(await get()).toMatchObject({
+      status: 404,
+      body: { message: `Hub client error\ncaused by: module ${agentName} not found` },
+    });
+    host.gateway.setOnline(true);
+    await services.reload();
+    expect((await get()).status).toBe(200);
+  } finally {
+    host.gateway.setOnline(true);
+  }
+});
+
+test('a slow cloud blocks everybody who asks, for as long as it takes', async () => {
+  const services = await host.start('press-20', { users: [agentUid, 77] });
+  const path = 'getModuleOnBehalfOf';
+  host.site.faults.add({ target: 'hub', match: { path }, fault: { delayMs: 400 }, times: 1 });
+  const begun = performance.now();
+  const slow = ask(services.sockets(agentUid), 'identityd', `/identities/identity?${v}`);
+  await expect.poll(() => services.calls().length).toBe(1);
+  expect((await ask(services.sockets(77), 'identityd', `/trust-bundle?${v}`)).status).toBe(200);
+  expect(performance.now() - begun).toBeGreaterThan(390);
+  expect((await slow).status).toBe(200);
+});
+
 test('does not start where the hub refuses the device', async () => {
   await host.site.device('press-13', host.gateway);
   const starting = host.services({
