@@ -92,13 +92,17 @@ export function runHelp(stateFolder: string): string {
   return `gatepost-device run: send telemetry from standard input through the gateway
 
 Usage
-  some-program | gatepost-device run [--state DIR] [--cert FILE --key FILE] [--wait SECONDS] [--flush SECONDS]
+  some-program | gatepost-device run [--state DIR] [--protocol NAME] [--cert FILE --key FILE] [--wait SECONDS]
+                                     [--flush SECONDS] [--spool DIR [--spool-limit BYTES]] [--listen]
+                                     [--methods PROGRAM] [--log-format text|json]
+  gatepost-device run --print-unit [--state DIR] > /etc/systemd/system/gatepost-device.service
 
   Each line of standard input is one JSON value, and becomes one message (contentType application/json, UTF-8, with a
   message id). A line that is not JSON, or longer than 255 KiB, is reported on standard error by its number and skipped.
   A slow gateway slows the reading down; nothing is dropped. Lines that were under way when the connection broke are sent
   again with the same message id. When the input ends, everything is delivered, the connection closed, and the exit code
-  is 0.
+  is 0. A message that the gateway refuses, or at which it cuts the connection, five times in a row is given up, with one
+  line, so that it does not stop the others for ever.
 
   Before the SDK may speak, a TLS handshake proves that the gateway's chain ends in a trusted root and that its name is
   the one in the document. The SDK's own connections are held to the same, each time: what is not the gateway is refused
@@ -106,24 +110,53 @@ Usage
 
 Options
   --state DIR         what join filled. Default on this machine: ${stateFolder}
+  --protocol NAME     mqtt (default), mqtt-ws, amqp or amqp-ws. The ports are those in the document; one that says null is
+                      not served. WebSockets go through where only 443 is open. There is no http through a gateway
   --cert FILE         the client certificate (PEM, with its intermediates) of a device that authenticates with X.509
   --key FILE          its private key (PEM)
   --key-passphrase-file FILE
                       the passphrase of that key, where it has one
-  --protocol NAME     mqtt (default), mqtt-ws, amqp or amqp-ws. The ports are those in the document; one that says null is
-                      not served. WebSockets go through where only 443 is open. There is no http through a gateway
   --wait SECONDS      keep trying this long for the first connection. Default 0: the first fault ends the program, with
-                      one line that names it and its exit code. For a service: --wait 3600
+                      one line that names it and its exit code; with --spool, for ever
   --flush SECONDS     after the end of the input, keep trying this long to deliver what is left. Default 60
+  --spool DIR         keep on disk what is not delivered yet: lines are read while the gateway is away, and survive the end
+                      of this process at once and a power cut after a second. What is left is delivered by the next run.
+                      Owner-only files; one process at a time
+  --spool-limit BYTES at most so much (K, M, G; default 64M, at least 1M). The oldest lines are dropped beyond it, and
+                      counted
+  --listen            print what comes from the cloud, one JSON object a line on standard output:
+                        {"kind":"message","id":...,"properties":{...},"body":...}   ("base64" where it is no text)
+                        {"kind":"method","name":...,"requestId":...,"payload":...}
+  --methods PROGRAM   answer direct methods: PROGRAM is started with the method's name as its parameter and the payload as
+                      JSON on standard input; what it prints is JSON and the answer. Exit code 0 is status 200, another
+                      one 500, more than 30 s 504; at most 4 at once, then 429. With --listen alone every method is
+                      answered with 501; without either, none reaches this device
+  --log-format NAME   text (default), or json: {"time","level","message","code"} a line on standard error
+  --print-unit        print a hardened systemd unit for this installation, and end
 
-  Once connected, a lost connection is taken up again with exponential backoff, full jitter and a ceiling of 60 s.
+What it keeps fresh, without being asked
+  - A SAS token is replaced after half to three quarters of its time by one from the Gatepost API (joined over the network).
+    While the API is away the old one is used; when it ends, one line says so, and the tries go on.
+  - The trust bundle is fetched at its refresh hint, and taken from the twin's desired property gatepost.trust
+    ({sequence, refreshHintSeconds, roots: [{sha256, pem}]}), so that a device without Internet learns new roots through
+    its gateway. A lower sequence, an empty bundle, and a root that does not match its fingerprint are refused; the last
+    good one stays. A new one is stored, connected with, and acknowledged in the reported property gatepost.trust
+    ({sequence, installedAt, version}). Desired properties hold 32 KB in all and 4 KB a string: some 12 roots with RSA-4096
+    keys, or 30 with P-256.
+  - The gateway's name and ports are asked for once a day, and when the gateway is away or refuses: a device that was
+    moved finds its new gateway by itself.
+
+  Once connected, a lost connection is taken up again with exponential backoff, full jitter and a ceiling of 60 s. Five
+  connections in a row that were accepted and soon cut are reported: most likely two clients use one identity.
   SIGINT and SIGTERM stop the reading, give what is under way 5 s, and close; a second one ends the program at once.
 
-  Exit code 8 or 9 at the end of the input, with the number of lines, means that lines were left undelivered.
+  Exit code 8 or 9 at the end of the input, with the number of lines, means that lines were left undelivered (with --spool:
+  that they wait there).
   All exit codes are listed by gatepost-device --help.
 
 Examples
   echo '{"temperature": 21.5}' | gatepost-device run
-  tail -F readings.ndjson | gatepost-device run --wait 3600
+  tail -F readings.ndjson | gatepost-device run --spool /var/lib/gatepost-device/spool
+  my-sensor | gatepost-device run --protocol amqp-ws --listen --methods /usr/local/bin/answer > from-the-cloud.ndjson
 `;
 }
