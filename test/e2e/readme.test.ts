@@ -33,7 +33,7 @@ it('the settings page lists every app setting that the backend reads, and no oth
   const names = (text: string, pattern: RegExp) => new Set([...text.matchAll(pattern)].map(([, name]) => name));
   const read = names(
     readFileSync(join(root, 'lib/config.ts'), 'utf8'),
-    /^ {2}((?:GATEPOST_|AZURE_|AzureWebJobs)\w+):/gm,
+    /^ {2}((?:GATEPOST_|AZURE_|OTEL_|AzureWebJobs)\w+):/gm,
   );
   const listed = names(readFileSync(join(root, 'docs/settings.md'), 'utf8'), /^\| `(\w+)` \|/gm);
   expect(read.size).toBeGreaterThan(5);
