@@ -50,8 +50,10 @@ export async function connect<C extends Client | ModuleClient = Client>(options:
   try {
     await keeper?.renewExpired();
     const opened = await openSession({ ...session, document: keeper?.document ?? document, pace });
-    if (keeper !== undefined) keep(opened, keeper, log);
+    const ended = new AbortController();
+    if (keeper !== undefined) keep(opened, keeper, log, ended.signal);
     return closing(opened.client, () => {
+      ended.abort();
       pace.cancel();
       keeper?.stop();
     }) as C;
@@ -62,13 +64,13 @@ export async function connect<C extends Client | ModuleClient = Client>(options:
 }
 
 /** Brings each change to the client that stands. */
-function keep(session: Session, keeper: Keeper, log: (line: string) => void): void {
+function keep(session: Session, keeper: Keeper, log: (line: string) => void, ended: AbortSignal): void {
   const { client, door } = session;
   keeper.onChange((change) => apply(change, session, log));
   // What a link of AMQP reports, and nobody else listens to, would end the process.
   client.on('error', (error: unknown) => log(`the client reports: ${reasonOf(error)}`));
   client.on('disconnect', () => void keeper.inDoubt());
-  void followTwin({ session, keeper, log }).then(() => door.trust(rootsPem(keeper.document.trust)));
+  void followTwin({ session, keeper, log, ended }).then(() => door.trust(rootsPem(keeper.document.trust)));
 }
 
 function apply({ what, document }: Change, session: Session, log: (line: string) => void): void {

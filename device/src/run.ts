@@ -166,12 +166,14 @@ class Runner {
     const begun = performance.now();
     const delivery = this.#newDelivery(session);
     this.#delivery = delivery;
+    const ended = new AbortController();
     if (keeper !== undefined) {
       const { followTwin } = await import('./twin-trust.ts');
-      void followTwin({ session, keeper, log });
+      void followTwin({ session, keeper, log, ended: ended.signal });
     }
     listener?.attach(session);
     await delivery.run(this.#options.stopMs ?? 10_000);
+    ended.abort();
     this.#delivery = undefined;
     if (this.#outbox.isDone) this.#stop();
     this.#judge(performance.now() - begun, delivery.fault);

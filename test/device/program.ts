@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { buildDevice } from '../../device/build.ts';
+import { deviceNode } from './nodes.ts';
 import { type Broker, type DocumentParts, onboardingDocument, temporaryFolder } from './support.ts';
 
 // Installed as npm would, outside the repository, so that no other package can be found from there.
@@ -37,7 +38,7 @@ export function begin(
 ): Running {
   const program = join(options.folder ?? dist, 'gatepost-device.mjs');
   const env = { PATH: process.env.PATH ?? '', HOME: tmpdir(), ...options.env };
-  const child = spawn(options.node ?? process.execPath, [program, ...parameters], { env });
+  const child = spawn(options.node ?? deviceNode, [program, ...parameters], { env });
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (data: Buffer) => {
     output.stdout += data.toString();

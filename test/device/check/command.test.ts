@@ -2,9 +2,10 @@ import { execFile, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { renderTable } from '../../../device/src/check/table.ts';
 import { reportSchema } from '../../../scripts/device-docs.ts';
+import { nodeOf, supportedNodes } from '../nodes.ts';
 import { execute, joined } from '../program.ts';
 import { deviceKey, gatewayPki, startBroker, temporaryFolder, trustedRoot } from '../support.ts';
 import { Clinic, closedPort } from './patient.ts';
@@ -162,17 +163,17 @@ test.skipIf(!openssl)('the command beside a finding shows the same with openssl'
   expect(await run('edge_ca_not_ca')).toContain('CA:FALSE');
 });
 
-const older = ['/usr/bin/node', '/usr/local/bin/node'].find((path) =>
-  /^v2[02]\./.test(spawnSync(path, ['--version']).stdout?.toString() ?? ''),
-);
+describe.each(supportedNodes)('on Node %i', (major) => {
+  const node = nodeOf(major) ?? '';
 
-test.skipIf(older === undefined)('an older Node that the machine has runs it too', async () => {
-  const broker = await startBroker(pki);
-  const state = await joined(broker, pki.root.certificate);
-  const { code, stdout } = await execute(['check', '--state', state, '--json', '--connect'], { node: older ?? '' });
-  expect(code).toBe(0);
-  const report = reportSchema.parse(JSON.parse(stdout));
-  expect(report.certificates.map(({ sha256 }) => sha256)).toEqual(
-    [pki.server.certificate, pki.edgeCa.certificate].map((pem) => trustedRoot(pem).sha256),
-  );
+  test.skipIf(node === '')('it looks and connects', async () => {
+    const broker = await startBroker(pki);
+    const state = await joined(broker, pki.root.certificate);
+    const { code, stdout } = await execute(['check', '--state', state, '--json', '--connect'], { node });
+    expect(code).toBe(0);
+    const report = reportSchema.parse(JSON.parse(stdout));
+    expect(report.certificates.map(({ sha256 }) => sha256)).toEqual(
+      [pki.server.certificate, pki.edgeCa.certificate].map((pem) => trustedRoot(pem).sha256),
+    );
+  });
 });
