@@ -1,5 +1,7 @@
 import rhea, { type Connection, type ConnectionOptions, type Message, type Receiver, type Sender } from 'rhea';
 import type { Gateway } from '../../../local/gateway/gateway.ts';
+import { type KeyedDevice, newName, type Site } from '../gateway/site.ts';
+import { tokenOf } from './sdk.ts';
 
 export interface Dial {
   /** SASL PLAIN. Without a user name there is no SASL, or what `mechanism` names. */
@@ -119,4 +121,27 @@ function opened<T extends Sender | Receiver>(
 
 export function data(text: string | Buffer, more: object = {}): Message {
   return { body: rhea.message.data_section(Buffer.from(text as string)), ...more };
+}
+
+/** What a test file needs again and again. */
+export function clientsOf(site: Site): {
+  dial(gateway: Gateway, options?: Dial): Promise<WireClient>;
+  connect(gateway: Gateway): Promise<{ client: WireClient; device: KeyedDevice; path: string }>;
+} {
+  const dial = async (gateway: Gateway, options?: Dial) => {
+    const client = await WireClient.dial(gateway, options);
+    site.closeLater(client);
+    return client;
+  };
+  return {
+    dial,
+    /** A client that has shown the token of a new device. */
+    async connect(gateway) {
+      const device = await site.device(newName(), gateway);
+      const client = await dial(gateway);
+      const status = await client.putToken(tokenOf(site, device.deviceId, device.key));
+      if (status !== 200) throw new Error(`put-token: ${status}`);
+      return { client, device, path: `/devices/${device.deviceId}` };
+    },
+  };
 }
