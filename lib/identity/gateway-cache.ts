@@ -147,10 +147,18 @@ export class GatewayCache {
     this.#entries.delete(id);
   }
 
+  /** Notes what the caller has read or written anyway, so that the next device behind this gateway costs no read. */
+  remember(twin: TwinRecord, readAt: number): void {
+    const id = twin.deviceId;
+    this.#entries.set(id, { gateway: knownGateway(id, twin), readAt });
+  }
+
   async #read(id: string): Promise<KnownGateway> {
     const readAt = this.#now();
     const gateway = knownGateway(id, await this.#registry.twin(id));
-    this.#entries.set(id, { gateway, readAt });
+    // What was noted meanwhile is younger than this answer.
+    const noted = this.#entries.get(id);
+    if (noted === undefined || noted.readAt <= readAt) this.#entries.set(id, { gateway, readAt });
     return gateway;
   }
 }

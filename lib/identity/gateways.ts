@@ -61,6 +61,7 @@ export async function putGateway(
   let created = false;
   let current = conditions;
   for (let tries = 0; tries < mostTries; tries += 1) {
+    const readAt = fleet.clock().getTime();
     const twin = await fleet.registry.twin(id);
     if (twin !== undefined && !twin.isEdge) throw notEdge(id);
     // Half of a gateway that this very call has made is not what the conditions were about.
@@ -80,6 +81,7 @@ export async function putGateway(
     created ||= outcome === 'created';
     if (typeof outcome === 'string') continue;
     if ('tags' in outcome) {
+      fleet.gateways.remember(outcome, readAt);
       const devices = created ? 0 : await fleet.gateways.countNow(outcome.deviceScope ?? '');
       return { ...describeGateway(outcome, mergedSettings(input, outcome), devices), created };
     }

@@ -112,7 +112,7 @@ test('the published files need no package beside them', () => {
   for (const file of readdirSync(dist).filter((name) => name.endsWith('.mjs'))) {
     const text = readFileSync(join(dist, file), 'utf8');
     // The bundler writes double quotes. What is in single ones are the examples that `trust` prints.
-    const imports = /(?:\bfrom|\bimport\(|\brequire\()\s*"([@a-z][\w@/.:-]*)"/g;
+    const imports = /(?:\bfrom|\bimport\(|require\()\s*"([@a-z][\w@/.:-]*)"/g;
     const imported = [...text.matchAll(imports)].map(([, name]) => name ?? '');
     if (file.startsWith('gatepost')) expect(imported).toContain('node:tls');
     // Required by the SDK when a file is uploaded, which a client behind a gateway cannot do.

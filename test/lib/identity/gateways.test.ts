@@ -68,6 +68,21 @@ describe('a gateway that is put', () => {
     expect(await keysOf(id)).toEqual(keys);
   });
 
+  it('is remembered as it was written, so that the first device behind it costs no read of it', async () => {
+    const id = newId();
+    for (const hostname of ['first.example.com', 'second.example.com', 'second.example.com']) {
+      await put(id, { hostname });
+      bench.calls();
+      const scope = (await fleet.registry.device(id))?.deviceScope;
+      expect(await fleet.gateways.parent(id)).toMatchObject({ id, hostname, scope, status: 'enabled' });
+      expect(bench.calls()).toEqual({ 'GET /devices/{id}': 1 });
+    }
+    await put(id, { enabled: false });
+    bench.calls();
+    await expect(fleet.gateways.parent(id)).rejects.toMatchObject({ code: 'gateway_disabled' });
+    expect(bench.calls()).toEqual({});
+  });
+
   it('keeps what the body leaves out, and changes what it names', async () => {
     const parent = newId();
     await put(parent);
