@@ -99,7 +99,7 @@ export function direct(provider: AuthenticationProvider, { pace, isConnected, ga
         );
       }
       if (pace === undefined || isConnected()) ask(callback);
-      else pace.wait(() => ask(callback));
+      else pace.wait((error) => (error === undefined ? ask(callback) : callback(error)));
       return undefined;
     },
   });

@@ -31,8 +31,8 @@ export class Pace {
   #isFirst = true;
   #acceptedAt: number | undefined;
   #short = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #cancelled = false;
+  readonly #waiting = new Set<() => void>();
+  #cancelled: Error | undefined;
 
   constructor(options: PaceOptions = {}) {
     this.#options = options;
@@ -64,17 +64,29 @@ export class Pace {
     return this.#backoff.next();
   }
 
-  /** Calls back in time for the next connection; at once, and in the same turn, for the first. */
-  wait(then: () => void): void {
-    const waitMs = this.next();
-    if (this.#cancelled) return;
-    if (waitMs === 0) then();
-    else this.#timer = setTimeout(then, waitMs);
+  /** Calls back in time for the next connection; at once, and in the same turn, for the first. With an error after `cancel`. */
+  wait(then: (error?: Error) => void): void {
+    const waitMs = this.#cancelled === undefined ? this.next() : 0;
+    if (waitMs === 0) {
+      then(this.#cancelled);
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.#waiting.delete(end);
+      then();
+    }, waitMs);
+    const end = () => {
+      clearTimeout(timer);
+      then(this.#cancelled);
+    };
+    this.#waiting.add(end);
   }
 
-  /** Nothing connects any more. */
+  /** Nothing connects any more; what waits is told so, for the SDK would hang. */
   cancel(): void {
-    this.#cancelled = true;
-    clearTimeout(this.#timer);
+    this.#cancelled ??= new Error('The client is closed.');
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const end of waiting) end();
   }
 }

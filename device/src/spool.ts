@@ -45,6 +45,7 @@ export class Spool {
   #cursor = '';
   #said = 0;
   #newest = 0;
+  readonly #removing = new Set<Promise<void>>();
   /** Messages that fell out because the spool was full, in this process. */
   dropped = 0;
 
@@ -142,7 +143,7 @@ export class Spool {
     clearInterval(this.#timer);
     this.#sweep();
     await this.flush().catch((error: unknown) => this.#options.log(`the spool: ${reasonOf(error)}`));
-    await Promise.all(this.#segments.map((segment) => segment.close()));
+    await Promise.all([...this.#removing, ...this.#segments.map((segment) => segment.close())]);
     await rm(join(this.#options.folder, lockFile), { force: true });
   }
 
@@ -206,7 +207,9 @@ export class Spool {
     if (rest.length === 0) return;
     this.#segments = this.#segments.filter(isNeeded);
     for (const segment of rest) {
-      segment.remove().catch((error: unknown) => this.#options.log(`the spool: ${reasonOf(error)}`));
+      const removed = segment.remove().catch((error: unknown) => this.#options.log(`the spool: ${reasonOf(error)}`));
+      this.#removing.add(removed);
+      void removed.then(() => this.#removing.delete(removed));
     }
   }
 

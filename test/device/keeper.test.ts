@@ -104,7 +104,7 @@ test('while the backend is away the old token stays, its absence is one line, an
   answering(api, /sas-token$/, () =>
     isAway ? [503, {}] : [200, { sasToken: sasToken(hub, 'sensor-1', 3600), hub: { hostname: hub }, gateway }],
   );
-  const { keeper, log, changes } = await keep(api.url, { credential: sas(1) }, { random: () => 0 });
+  const { keeper, log, changes } = await keep(api.url, { credential: sas(4) }, { random: () => 0 });
   const first = keeper.document.connectionString;
   await until(() => log.some((line) => line.includes('no fresh SAS token yet')), 'it failed');
   expect(keeper.document.connectionString).toBe(first);
