@@ -142,9 +142,18 @@ async function respond(
   const fault = options.faults.strike(options.target, method, target);
   const body = await readBody(request);
   const url = new URL(target, `https://${request.headers.host ?? 'localhost'}`);
+  if (!isDecodable(url.pathname)) {
+    options.faults.count(options.target, method, '(unknown)');
+    return send(response, { status: 400 });
+  }
   const found = match(routes, method, url.pathname);
   options.faults.count(options.target, method, found?.route.path ?? '(unknown)');
-  if (fault !== undefined && (await misbehave(options, fault, request, response))) return;
+  const refuse = ({ status, retryAfter }: { status: number; retryAfter?: number }) => {
+    const headers = retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) };
+    const body = options.faultBody?.(status);
+    send(response, { status, headers, ...(body === undefined ? {} : { body }) });
+  };
+  if (fault !== undefined && (await misbehave(fault, request, refuse))) return;
   const exchange: Exchange = {
     method,
     url,
@@ -166,12 +175,14 @@ async function answer(options: HttpsDoubleOptions, route: Route | undefined, exc
   return (await options.guard?.(exchange, route)) ?? route.handle(exchange);
 }
 
-/** Does what the fault asks for. Answers true where the request ends here. */
-async function misbehave(
-  options: HttpsDoubleOptions,
+/**
+ * Does what the fault asks for before the work is done; `refuse` sends the answer of a `status` fault. Answers true where
+ * the request ends here.
+ */
+export async function misbehave(
   fault: Fault,
   request: IncomingMessage,
-  response: ServerResponse,
+  refuse: (fault: { status: number; retryAfter?: number }) => void,
 ): Promise<boolean> {
   if ('hang' in fault) return true;
   if ('delayMs' in fault) {
@@ -182,9 +193,7 @@ async function misbehave(
     if (fault.cut === 'before') request.socket.destroy();
     return fault.cut === 'before';
   }
-  const headers = fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) };
-  const body = options.faultBody?.(fault.status);
-  send(response, { status: fault.status, headers, ...(body === undefined ? {} : { body }) });
+  refuse(fault);
   return true;
 }
 
@@ -212,6 +221,16 @@ function readBody(request: IncomingMessage): Promise<Buffer> {
     request.on('end', () => resolve(Buffer.concat(chunks)));
     request.on('error', reject);
   });
+}
+
+/** Front ends refuse a path with a broken escape before any service sees it. */
+function isDecodable(path: string): boolean {
+  try {
+    decodeURIComponent(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function match(

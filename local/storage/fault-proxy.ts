@@ -1,8 +1,8 @@
 import { Agent, createServer, type IncomingMessage, type ServerResponse, request as send } from 'node:http';
 import type { Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
-import type { Fault, FaultSwitch } from '../kit/faults.ts';
-import { listen } from '../kit/https-server.ts';
+import type { FaultSwitch } from '../kit/faults.ts';
+import { listen, misbehave } from '../kit/https-server.ts';
 import { storageError } from './storage-error.ts';
 
 export const storageServices = ['blob', 'queue', 'table'] as const;
@@ -64,7 +64,13 @@ async function serve(
   const path = request.url ?? '/';
   const fault = options.faults.strike('storage', method, path);
   options.faults.count('storage', method, pathTemplate(options.service, options.account, path));
-  if (fault !== undefined && (await misbehave(options.service, fault, request, response))) return;
+  const refuse = ({ status, retryAfter }: { status: number; retryAfter?: number }) => {
+    request.resume();
+    const { headers, body } = storageError(options.service, status);
+    if (retryAfter !== undefined) headers['retry-after'] = String(retryAfter);
+    response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body);
+  };
+  if (fault !== undefined && (await misbehave(fault, request, refuse))) return;
   const answer = await forward(options.upstreamPort, agent, request);
   if (fault !== undefined && 'cut' in fault) {
     // The work is done once the whole answer is here; nobody gets to see it.
@@ -74,29 +80,6 @@ async function serve(
   }
   response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
   await pipeline(answer, response);
-}
-
-/** Does what the fault asks for. Answers true where the request ends here. */
-async function misbehave(
-  service: StorageService,
-  fault: Fault,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<boolean> {
-  if ('hang' in fault) return true;
-  if ('delayMs' in fault) {
-    await new Promise((resolve) => setTimeout(resolve, fault.delayMs));
-    return false;
-  }
-  if ('cut' in fault) {
-    if (fault.cut === 'before') request.socket.destroy();
-    return fault.cut === 'before';
-  }
-  request.resume();
-  const { headers, body } = storageError(service, fault.status);
-  if (fault.retryAfter !== undefined) headers['retry-after'] = String(fault.retryAfter);
-  response.writeHead(fault.status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body);
-  return true;
 }
 
 function forward(port: number, agent: Agent, request: IncomingMessage): Promise<IncomingMessage> {
